@@ -7,13 +7,11 @@ the command line by its dotted path (`--optimizer.learning-rate 3e-4`), typed by
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import importlib.util
 import json
-import sys
-from dataclasses import dataclass, field
+import runpy
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sleeplm_jax.errors import ConfigError
 
@@ -42,3 +40,272 @@ class SignalSpec:
     @property
     def shape(self) -> tuple[int, int]:
         return len(self.channels), self.samples
+
+
+@dataclass(frozen=True)
+class CaptionMix:
+    """How often each kind of caption is drawn for a sample (relative weights)."""
+
+    stage_event: float = 0.4
+    brain: float = 0.15
+    heart: float = 0.15
+    respiratory: float = 0.15
+    position_muscle: float = 0.15
+
+    def weights(self) -> tuple[float, ...]:
+        """In the order of CAPTION_KINDS."""
+        return tuple(getattr(self, kind) for kind in CAPTION_KINDS)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where samples come from and how they are drawn."""
+
+    corpus: str = "corpora/quickstart"  # folder that `sleeplm prepare` wrote
+    batch_size: int = 64  # global
+    text_length: int = 96  # tokens, bos and eos included
+    captions: CaptionMix = CaptionMix()
+    pair_probability: float = 0.25  # two kinds in one text, as SleepLM's two-slot prefix allows
+    channel_dropout: float = 0.2  # share of samples that lose a random subset of their channels
+    # Montages that a sample may be cut down to in place of a random subset, each a
+    # comma-separated list of channels ("C4", "EOG-L,EOG-R,C3"); empty: random subsets.
+    dropout_keep: tuple[str, ...] = ()
+    workers: int = 2  # loader threads
+    prefetch: int = 8  # batches
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """ViT over 2-D patches (channels x samples), missing channels masked out of attention."""
+
+    width: int = 384
+    depth: int = 12
+    heads: int = 6
+    mlp_ratio: float = 4.0
+    patch_channels: int = 1
+    patch_samples: int = 64
+    # Hidden width of a two-layer patch stem; 0 is the plain linear ViT patch. A linear patch
+    # cannot tell a rhythm's power from its phase, the stem's nonlinearity can.
+    stem_width: int = 0
+    caption_tokens: int = 32  # attentional-pooling queries handed to the decoder
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """Unimodal text tower and cross-attending decoder share width and heads (CoCa)."""
+
+    width: int = 384
+    depth: int = 6
+    decoder_depth: int = 6
+    heads: int = 6
+    mlp_ratio: float = 4.0
+    prefix_length: int = 2  # modality tokens before the text
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    spec: SignalSpec = SignalSpec()
+    encoder: EncoderConfig = EncoderConfig()
+    text: TextConfig = TextConfig()
+    embed_dim: int = 256
+    reconstruction_width: int = 384  # bottleneck from which the epoch is regenerated
+    vocab_size: int = 0  # 0: taken from the corpus' tokenizer when the run starts
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: Literal["none", "full", "dots"] = "none"
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """Weights of the three losses; CoCa's are 1 and 2. A weight of 0 leaves the loss out."""
+
+    contrastive: float = 1.0
+    caption: float = 2.0
+    reconstruction: float = 0.5
+    contrastive_form: Literal["softmax", "sigmoid"] = "softmax"
+    # Samples whose captions state the same are positives of one another (else negatives).
+    equal_captions: bool = True
+    label_smoothing: float = 0.0
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    learning_rate: float = 1e-3
+    schedule: Literal["cosine", "wsd"] = "cosine"
+    warmup_steps: int = 100
+    cooldown_share: float = 0.2  # wsd: last share of the steps, linear to zero
+    weight_decay: float = 0.05  # on matrices only
+    beta1: float = 0.9
+    beta2: float = 0.98
+    clip_norm: float = 1.0
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """Devices along each axis; -1 takes what is left. Axes of size 1 cost nothing."""
+
+    replica: int = 1
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training: everything that decides its result, and where it goes."""
+
+    name: str = "run"
+    out: str = "runs"  # parent folder; the run's own is <out>/<name>
+    seed: int = 0
+    steps: int = 1000
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    mesh: MeshConfig = MeshConfig()
+    log_every: int = 10  # steps
+    eval_every: int = 250  # steps between held-out evaluations
+    eval_samples: int = 1024  # of the validation split, always the same ones
+    checkpoint_every: int = 250  # steps
+    keep_checkpoints: int = 2  # latest ones, besides the best
+    tensorboard: bool = True
+
+    @property
+    def folder(self) -> str:
+        return f"{self.out.rstrip('/')}/{self.name}"
+
+
+def validate(config: RunConfig) -> RunConfig:
+    """`config` itself, or ConfigError naming the first field that cannot work."""
+
+    def need(ok: bool, where: str, finding: str, remedy: str) -> None:
+        if not ok:
+            raise ConfigError(where, finding, remedy)
+
+    model, data, encoder, spec = config.model, config.data, config.model.encoder, config.model.spec
+    need(config.steps > 0, "steps", f"{config.steps} steps", "give a positive number")
+    for every in ("log_every", "eval_every", "checkpoint_every", "keep_checkpoints"):
+        value = getattr(config, every)
+        need(value > 0, every, f"is {value}", "give a positive number")
+    need(data.batch_size > 0, "data.batch_size", f"is {data.batch_size}", "give a positive number")
+    need(data.text_length >= 8, "data.text_length", f"is {data.text_length}", "give 8 or more")
+    need(
+        len(set(spec.channels)) == len(spec.channels) > 0,
+        "model.spec.channels", f"{spec.channels}", "name every channel once",
+    )
+    need(
+        len(spec.channels) % encoder.patch_channels == 0,
+        "model.encoder.patch_channels",
+        f"{encoder.patch_channels} does not divide {len(spec.channels)} channels", "use a divisor",
+    )
+    need(
+        spec.samples % encoder.patch_samples == 0,
+        "model.encoder.patch_samples",
+        f"{encoder.patch_samples} does not divide {spec.samples} samples", "use a divisor",
+    )
+    for part, where in ((encoder, "model.encoder"), (model.text, "model.text")):
+        need(
+            part.width % part.heads == 0,
+            f"{where}.heads", f"{part.heads} heads do not divide width {part.width}",
+            "use a divisor of the width",
+        )
+    need(
+        sum(data.captions.weights()) > 0 and min(data.captions.weights()) >= 0,
+        "data.captions", f"weights {data.captions.weights()}", "give at least one positive weight",
+    )
+    for share in ("pair_probability", "channel_dropout"):
+        value = getattr(data, share)
+        need(0 <= value <= 1, f"data.{share}", f"is {value}", "give a share between 0 and 1")
+    weights = (
+        config.objective.contrastive, config.objective.caption, config.objective.reconstruction
+    )
+    need(
+        min(weights) >= 0 and max(weights) > 0,
+        "objective", f"weights {weights}", "give weights >= 0, at least one of them positive",
+    )
+    for keep in data.dropout_keep:
+        unknown = [c for c in keep.split(",") if c not in spec.channels]
+        need(
+            not unknown,
+            "data.dropout_keep", f"unknown channels {unknown} in {keep!r}",
+            f"choose from {', '.join(spec.channels)}",
+        )
+    return config
+
+
+def load_experiment(path: str | Path) -> RunConfig:
+    """The `RunConfig` that `get_config()` of a Python file returns.
+
+    Raises ConfigError when the file is absent, fails, or has no such function.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(path, "no such experiment file", "give a .py file with get_config()")
+    try:
+        namespace = runpy.run_path(str(path), run_name="sleeplm_experiment")
+    except Exception as error:  # the user's own file: show where it fails, in one line
+        raise ConfigError(
+            path, f"fails to load ({type(error).__name__}: {error})", "correct the file"
+        ) from error
+    if "get_config" not in namespace:
+        raise ConfigError(path, "has no get_config()", "add `def get_config() -> RunConfig`")
+    config = namespace["get_config"]()
+    if not isinstance(config, RunConfig):
+        raise ConfigError(
+            path, f"get_config() returned {type(config).__name__}", "return a RunConfig"
+        )
+    return config
+
+
+def to_dict(config: Any) -> dict:
+    """Plain JSON-able dictionary of a config."""
+    return dataclasses.asdict(config)
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """`{"data.batch_size": 64, ...}`: one dotted path a field."""
+    flat: dict[str, Any] = {}
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        path = f"{prefix}{f.name}"
+        if dataclasses.is_dataclass(value):
+            flat |= flatten(value, f"{path}.")
+        else:
+            flat[path] = value
+    return flat
+
+
+def from_dict(kind: type, values: dict, where: object = "config") -> Any:
+    """Rebuilds a config dataclass of type `kind` from `to_dict`'s output.
+
+    Raises ConfigError for a field that this version does not know.
+    """
+    hints = {f.name: f for f in dataclasses.fields(kind)}
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ConfigError(
+            where, f"unknown fields {unknown} in {kind.__name__}",
+            "read it with the version of sleeplm_jax that wrote it",
+        )
+    made = {}
+    defaults = kind()
+    for name, value in values.items():
+        default = getattr(defaults, name)
+        if dataclasses.is_dataclass(default):
+            value = from_dict(type(default), value, where)
+        elif isinstance(default, tuple):
+            value = tuple(value)
+        made[name] = value
+    return kind(**made)
+
+
+def save_config(config: RunConfig, path: Path) -> None:
+    path.write_text(json.dumps(to_dict(config), indent=1) + "\n")
+
+
+def load_config(path: Path) -> RunConfig:
+    """Reads what `save_config` wrote; ConfigError if it cannot be read."""
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(path, f"cannot be read ({error})", "give a run folder") from error
+    return from_dict(RunConfig, values, path)
