@@ -1,1 +1,1 @@
-
+"""Losses on arrays: contrastive, captioning, reconstruction."""

@@ -1,1 +1,1 @@
-
+"""Meshes, sharding rules and placing batches on devices."""

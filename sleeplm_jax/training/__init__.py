@@ -1,1 +1,1 @@
-
+"""Optimiser, step, loop and metrics writers."""

@@ -1,0 +1,239 @@
+"""The training loop: read it from top to bottom.
+
+A run is a folder: `config.json` (resolved), `run.json` (versions, hashes, commit), `metrics.jsonl`,
+`checkpoints/`, `tokenizer.model` and `.json`, `tensorboard/`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from sleeplm_jax.checkpoints import Checkpoints, abstract
+from sleeplm_jax.config import RunConfig, flatten, load_config, save_config, validate
+from sleeplm_jax.corpus.loader import Loader
+from sleeplm_jax.corpus.manifest import Corpus
+from sleeplm_jax.errors import CheckpointError, ConfigError, CorpusError, UserError
+from sleeplm_jax.models.build import parameter_count, with_vocabulary
+from sleeplm_jax.parallel.batches import BatchPlacer
+from sleeplm_jax.parallel.mesh import make_mesh
+from sleeplm_jax.training.provenance import write_provenance
+from sleeplm_jax.training.step import Steps
+from sleeplm_jax.training.writers import MetricsWriter
+
+# Fields that may differ when a run goes on: they do not change its result.
+FREE = ("out", "name", "log_every", "checkpoint_every", "keep_checkpoints", "tensorboard",
+        "data.corpus", "data.workers", "data.prefetch", "mesh.")
+
+
+def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
+    """Trains (or goes on training) the run that `config` describes; returns its folder.
+
+    Raises UserError subclasses for everything that the user's input can get wrong. On
+    KeyboardInterrupt the state is saved first, so that the same command goes on from there.
+    """
+    # ---- What there is to learn from
+    validate(config)
+    corpus = Corpus.open(config.data.corpus)
+    if corpus.spec != config.model.spec:
+        raise CorpusError(
+            config.data.corpus, f"holds samples of {corpus.spec}, the model wants "
+            f"{config.model.spec}", "prepare it for this spec, or set model.spec",
+        )
+    tokenizer = corpus.tokenizer()
+    config = with_vocabulary(config, tokenizer.vocab_size)
+    about = {"corpus": corpus.hash, "tokenizer": tokenizer.hash}
+
+    # ---- The run's folder: new, or one to go on with
+    folder = Path(config.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    check_same_run(config, folder)
+
+    mesh = make_mesh(config.mesh)
+    placer = BatchPlacer(mesh, config.data.batch_size)
+    with jax.set_mesh(mesh), Checkpoints(folder / "checkpoints", config.keep_checkpoints) as saved:
+        # ---- State: drawn or restored, under its shardings
+        steps = Steps(config, mesh)
+        start = saved.latest or 0
+        if start:
+            found = saved.about(start)
+            for name, value in about.items():
+                if found.get(name) != value:
+                    raise CheckpointError(
+                        folder, f"was trained with another {name} ({str(found.get(name))[:12]}, "
+                        f"now {value[:12]})", f"restore that {name}, or start a run of another name",
+                    )
+            state = saved.restore(start, abstract(steps.abstract, steps.shardings))
+            say(f"resuming {folder} at step {start:,} of {config.steps:,}")
+        else:
+            state = steps.init()
+            tokenizer.save(folder)
+            save_config(config, folder / "config.json")
+            write_provenance(folder, config, corpus, tokenizer)
+            say(f"training {folder}: {parameter_count(state['parameters']):,} parameters, "
+                f"{config.steps:,} steps of {config.data.batch_size} samples, mesh "
+                + " ".join(f"{axis} {size}" for axis, size in mesh.shape.items()))
+        if start >= config.steps:
+            say(f"{folder} is already trained ({start:,} steps)")
+            return folder
+
+        # ---- Data: step -> samples is a pure function, so a restart needs only the step
+        loader = Loader(corpus, "train", tokenizer, config.data, config.seed)
+        held_out = HeldOut(corpus, tokenizer, config, placer)
+        batches = loader.iterate(start, config.data.batch_size, placer.rows)
+        writer = MetricsWriter(folder, start, config.tensorboard)
+        clock = Clock(start, config)
+        best = math.inf if not start else saved.about(start).get("best", math.inf)
+        last_logged, late = start, None
+        step = start
+        try:
+            while step < config.steps:
+                # ---- One step; the device goes on while the host looks at the one before
+                waited = time.monotonic()
+                batch = placer.place(next(batches))
+                clock.wait += time.monotonic() - waited
+                state, metrics = steps.train(state, batch)
+                step += 1
+                if late is not None:
+                    report(*late, writer, clock, say)
+                    late = None
+                if step % config.log_every == 0 or step == config.steps:
+                    late = (step, metrics)
+
+                # ---- Held-out evaluation and checkpoints
+                val_loss = None
+                if step % config.eval_every == 0 or step == config.steps:
+                    with clock.paused():
+                        values = held_out(steps, state["parameters"])
+                    val_loss = values["loss"]
+                    if late is not None:
+                        report(*late, writer, clock, say)
+                        late = None
+                    writer.write(step, "val", values)
+                    say(f"  held-out loss {val_loss:.4f}  " + parts_text(values)
+                        + ("  (best so far)" if val_loss < best else ""))
+                    best = min(best, val_loss)
+                if val_loss is not None or step % config.checkpoint_every == 0:
+                    saved.save(step, state, about | {"best": best}, val_loss)
+        except KeyboardInterrupt:
+            say(f"interrupted at step {step:,}; saving")
+            if step > start and saved.latest != step:
+                saved.save(step, state, about | {"best": best})
+                saved.wait()
+            say("saved; the same command goes on from here")
+            raise
+        finally:
+            if late is not None:
+                report(*late, writer, clock, say)
+            writer.close()
+    return folder
+
+
+def check_same_run(config: RunConfig, folder: Path) -> None:
+    """ConfigError when the folder holds a run whose config would give another result."""
+    path = folder / "config.json"
+    if not path.exists():
+        return
+    now, then = flatten(config), flatten(load_config(path))
+    changed = [
+        f"{name} {then.get(name)} -> {now.get(name)}" for name in sorted(now.keys() | then.keys())
+        if now.get(name) != then.get(name) and not name.startswith(FREE)
+    ]
+    if changed:
+        raise ConfigError(
+            folder, f"holds a run of another config ({'; '.join(changed)})",
+            "give --name for a new run, or undo the change",
+        )
+
+
+def report(step: int, metrics: dict, writer, clock: Clock, say) -> None:
+    """Writes a step's metrics; a step behind the device, so that reading them waits for nothing.
+
+    Raises UserError when the loss stopped being a number.
+    """
+    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    values |= clock.rates(step)
+    writer.write(step, "train", values)
+    say(f"step {step:>6,}/{clock.steps:,}  loss {values['loss']:.4f}  {parts_text(values)}  "
+        f"{values['samples_per_s']:.0f} samples/s  waiting {values['data_wait']:.0%}  "
+        f"ETA {clock.eta(step)}")
+    if not math.isfinite(values["loss"]):
+        raise UserError(
+            f"step {step}", f"loss is {values['loss']} (its update was left out)",
+            "lower optimizer.learning-rate or optimizer.clip-norm and run again: it goes on from "
+            "the last checkpoint",
+        )
+
+
+def parts_text(values: dict) -> str:
+    names = ("contrastive", "caption", "reconstruction")
+    return " ".join(f"{name} {values[name]:.3f}" for name in names if name in values)
+
+
+class HeldOut:
+    """Losses on a fixed part of the validation split, in fixed wording and batches."""
+
+    def __init__(self, corpus, tokenizer, config: RunConfig, placer: BatchPlacer):
+        data = dataclasses.replace(config.data, channel_dropout=0.0, dropout_keep=())
+        self.loader = Loader(corpus, "val", tokenizer, data, config.seed)
+        self.config, self.placer = config, placer
+
+    def __call__(self, steps: Steps, parameters) -> dict[str, float]:
+        size = self.config.data.batch_size
+        totals: dict[str, float] = {}
+        count = 0
+        for batch in self.loader.eval_batches(size, limit=self.config.eval_samples):
+            here = {name: value[self.placer.rows] for name, value in batch.items()}
+            values = jax.device_get(steps.evaluate(parameters, self.placer.place(here)))
+            n = int(np.sum(batch["valid"]))
+            count += n
+            for name, value in values.items():
+                totals[name] = totals.get(name, 0.0) + n * float(value)
+        return {name: total / count for name, total in totals.items()}
+
+
+class Clock:
+    """Rates since the last report, pauses left out, and the time to go."""
+
+    def __init__(self, start: int, config: RunConfig):
+        self.steps, self.batch = config.steps, config.data.batch_size
+        self.wait, self._paused = 0.0, 0.0
+        self._step, self._time = start, time.monotonic()
+        self._rate = 0.0
+
+    def rates(self, step: int) -> dict[str, float]:
+        now = time.monotonic()
+        busy = max(now - self._time - self._paused, 1e-9)
+        done = step - self._step
+        values = {
+            "samples_per_s": done * self.batch / busy, "data_wait": min(self.wait / busy, 1.0),
+        }
+        self._rate = done / max(now - self._time, 1e-9)
+        self._step, self._time, self.wait, self._paused = step, now, 0.0, 0.0
+        return values
+
+    def eta(self, step: int) -> str:
+        left = (self.steps - step) / self._rate if self._rate else math.inf
+        if not math.isfinite(left):
+            return "?"
+        minutes, seconds = divmod(round(left), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds:02}s"
+
+    def paused(self):
+        clock = self
+
+        class Pause:
+            def __enter__(self):
+                self.start = time.monotonic()
+
+            def __exit__(self, *exc):
+                clock._paused += time.monotonic() - self.start
+
+        return Pause()

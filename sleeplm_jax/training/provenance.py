@@ -1,0 +1,50 @@
+"""What a run was made of: versions, hashes, commit, devices, command."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+
+from sleeplm_jax import __version__
+from sleeplm_jax.config import RunConfig
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy",
+            "tensorflow-datasets", "sentencepiece")
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout the package runs from, with `+changes` when it is dirty."""
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *arguments],
+            capture_output=True, text=True, timeout=10, check=True,
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def write_provenance(folder: Path, config: RunConfig, corpus, tokenizer) -> None:
+    """`run.json`: enough to tell, later, what this run's figures rest on."""
+    about = {
+        "sleeplm_jax": __version__,
+        "git_commit": git_commit(),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "devices": [device.device_kind for device in jax.devices()],
+        "command": sys.argv,
+        "corpus": {
+            "hash": corpus.hash, "simulated": corpus.simulated,
+            "subjects": {split: corpus.subjects(split) for split in ("train", "val", "test")},
+        },
+        "tokenizer": {"hash": tokenizer.hash, "vocab_size": tokenizer.vocab_size},
+    }
+    (folder / "run.json").write_text(json.dumps(about, indent=1) + "\n")

@@ -1,0 +1,83 @@
+"""One mesh-sharded training step and its evaluation twin: pure functions under `jax.jit`.
+
+A training state is `{"parameters", "optimizer", "step", "skipped"}`; batches are the loader's.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from sleeplm_jax.config import RunConfig
+from sleeplm_jax.models.build import amplitude_channels, bind, create, graph_of
+from sleeplm_jax.objectives.total import total_loss
+from sleeplm_jax.parallel.rules import state_shardings
+from sleeplm_jax.training.optimizer import learning_rate, make_optimizer
+
+
+class Steps:
+    """The jitted functions of one run on one mesh: `init`, `train`, `evaluate`."""
+
+    def __init__(self, config: RunConfig, mesh: Mesh):
+        self.config, self.mesh = config, mesh
+        self.graph = graph_of(config)
+        self.optimizer = make_optimizer(config.optimizer, config.steps)
+        self.schedule = learning_rate(config.optimizer, config.steps)
+        self.abstract = jax.eval_shape(self._init)
+        self.shardings = state_shardings(self.abstract, mesh)
+        whole = NamedSharding(mesh, PartitionSpec())
+        # Drawn under its shardings, so that no device ever holds an unsharded model.
+        self.init = jax.jit(self._init, out_shardings=self.shardings)
+        self.train = jax.jit(
+            self._train, donate_argnums=0, out_shardings=(self.shardings, whole)
+        )
+        self.evaluate = jax.jit(self._evaluate, out_shardings=whole)
+
+    def _init(self):
+        parameters = create(self.config, self.config.seed)[1]
+        return {
+            "parameters": parameters,
+            "optimizer": self.optimizer.init(parameters),
+            "step": jnp.zeros((), jnp.int32),
+            "skipped": jnp.zeros((), jnp.int32),
+        }
+
+    def _loss(self, parameters, batch):
+        outputs = bind(self.graph, parameters)(batch)
+        return total_loss(
+            outputs, batch, self.config.objective, amplitude_channels(self.config)
+        )
+
+    def _train(self, state, batch):
+        """`(state, metrics)`; an update with a non-finite gradient is left out, on the device."""
+        (loss, parts), gradients = jax.value_and_grad(self._loss, has_aux=True)(
+            state["parameters"], batch
+        )
+        norm = optax.global_norm(gradients)
+        finite = jnp.isfinite(norm) & jnp.isfinite(loss)
+        updates, optimizer = self.optimizer.update(
+            gradients, state["optimizer"], state["parameters"]
+        )
+        updated = optax.apply_updates(state["parameters"], updates)
+        keep = lambda new, old: jax.tree.map(  # noqa: E731
+            lambda n, o: jnp.where(finite, n, o), new, old
+        )
+        metrics = {
+            "loss": loss, **parts, "grad_norm": norm,
+            "learning_rate": self.schedule(state["step"]),
+            "skipped": state["skipped"] + ~finite,
+        }
+        if "logit_scale" in updated:
+            metrics["temperature"] = jnp.exp(-updated["logit_scale"])
+        return {
+            "parameters": keep(updated, state["parameters"]),
+            "optimizer": keep(optimizer, state["optimizer"]),
+            "step": state["step"] + 1,
+            "skipped": metrics["skipped"],
+        }, metrics
+
+    def _evaluate(self, parameters, batch):
+        loss, parts = self._loss(parameters, batch)
+        return {"loss": loss, **parts}
