@@ -69,7 +69,7 @@ class Checkpoints:
                 ) from error
 
     def save(self, step: int, state: Any, metadata: dict, val_loss: float | None = None) -> None:
-        """Starts saving `state` (a pytree of arrays) in the background.
+        """Starts saving a training state in the background.
 
         `metadata` is JSON: what the state belongs to. Raises CheckpointError if the previous
         save failed.
@@ -77,7 +77,12 @@ class Checkpoints:
         self.wait()
         self._pending = self._checkpointer.save_checkpointables_async(
             step,
-            {"state": state, "about": {"format": FORMAT, "step": step, **metadata}},
+            {
+                # Apart, so that inference reads a third of the bytes.
+                "parameters": state["parameters"],
+                "progress": {k: v for k, v in state.items() if k != "parameters"},
+                "about": {"format": FORMAT, "step": step, **metadata},
+            },
             metrics=None if val_loss is None else {"val_loss": float(val_loss)},
             force=True, overwrite=True,
         )
@@ -102,9 +107,17 @@ class Checkpoints:
         """The metadata saved with a step."""
         return self._load(step, {"about": None})["about"]
 
-    def restore(self, step: int, abstract_state: Any) -> Any:
+    def restore(self, step: int, abstract_state: dict) -> dict:
         """The state of a step, in the shapes, types and shardings of `abstract_state`."""
-        return self._load(step, {"state": abstract_state})["state"]
+        rest = {k: v for k, v in abstract_state.items() if k != "parameters"}
+        loaded = self._load(
+            step, {"parameters": abstract_state["parameters"], "progress": rest}
+        )
+        return {"parameters": loaded["parameters"], **loaded["progress"]}
+
+    def restore_parameters(self, step: int, abstract_parameters: dict) -> dict:
+        """Only the parameters of a step."""
+        return self._load(step, {"parameters": abstract_parameters})["parameters"]
 
     def _load(self, step: int, abstract: dict) -> dict:
         where = self.folder / str(step)

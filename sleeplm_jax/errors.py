@@ -32,3 +32,11 @@ class CheckpointError(UserError):
 
 class ConfigError(UserError):
     """An experiment file or an override is wrong."""
+
+
+class Interrupted(BaseException):
+    """A run stopped on a signal after saving; `status` is the shell's 128 + signal number."""
+
+    def __init__(self, number: int):
+        self.status = 128 + number
+        super().__init__(f"signal {number}")

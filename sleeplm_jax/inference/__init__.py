@@ -1,1 +1,1 @@
-
+"""Using a trained run: embed signals and texts, write captions."""

@@ -59,6 +59,12 @@ class Resolution:
     stand_in: bool  # True where the montage names it as a substitute for the real derivation
     why: str  # one line: montage, candidate, reason
     citation: str  # where the montage row comes from
+    # How to read it: (signal index, factor) terms; position codes or degrees; see montage.py.
+    terms: tuple[tuple[int, float], ...] = ()
+    codes: tuple[tuple[float, int], ...] = ()  # file's position code -> canonical code
+    degrees: bool = False  # position given as an angle about the body's long axis
+    upright: tuple[int, float] | None = None  # (signal index, threshold) of an elevation signal
+    amplitude_unknown: bool = False  # the source's unit is known to be wrong
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from sleeplm_jax.checkpoints import Checkpoints, abstract
 from sleeplm_jax.config import RunConfig, flatten, load_config, save_config, validate
 from sleeplm_jax.corpus.loader import Loader
 from sleeplm_jax.corpus.manifest import Corpus
-from sleeplm_jax.errors import CheckpointError, ConfigError, CorpusError, UserError
+from sleeplm_jax.errors import (
+    CheckpointError,
+    ConfigError,
+    CorpusError,
+    Interrupted,
+    UserError,
+)
 from sleeplm_jax.models.build import parameter_count, with_vocabulary
 from sleeplm_jax.parallel.batches import BatchPlacer
 from sleeplm_jax.parallel.mesh import make_mesh
 from sleeplm_jax.training.provenance import write_provenance
 from sleeplm_jax.training.step import Steps
+from sleeplm_jax.training.stopping import StopRequest
 from sleeplm_jax.training.writers import MetricsWriter
 
 # Fields that may differ when a run goes on: they do not change its result.
@@ -35,8 +41,8 @@ FREE = ("out", "name", "log_every", "checkpoint_every", "keep_checkpoints", "ten
 def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
     """Trains (or goes on training) the run that `config` describes; returns its folder.
 
-    Raises UserError subclasses for everything that the user's input can get wrong. On
-    KeyboardInterrupt the state is saved first, so that the same command goes on from there.
+    Raises UserError subclasses for everything that the user's input can get wrong, and
+    Interrupted after SIGINT or SIGTERM, with the state saved: the same command goes on from there.
     """
     # ---- What there is to learn from
     validate(config)
@@ -57,7 +63,11 @@ def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
 
     mesh = make_mesh(config.mesh)
     placer = BatchPlacer(mesh, config.data.batch_size)
-    with jax.set_mesh(mesh), Checkpoints(folder / "checkpoints", config.keep_checkpoints) as saved:
+    with (
+        jax.set_mesh(mesh),
+        Checkpoints(folder / "checkpoints", config.keep_checkpoints) as saved,
+        StopRequest() as stop,
+    ):
         # ---- State: drawn or restored, under its shardings
         steps = Steps(config, mesh)
         start = saved.latest or 0
@@ -93,7 +103,7 @@ def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
         last_logged, late = start, None
         step = start
         try:
-            while step < config.steps:
+            while step < config.steps and not stop.signal:
                 # ---- One step; the device goes on while the host looks at the one before
                 waited = time.monotonic()
                 batch = placer.place(next(batches))
@@ -121,17 +131,16 @@ def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
                     best = min(best, val_loss)
                 if val_loss is not None or step % config.checkpoint_every == 0:
                     saved.save(step, state, about | {"best": best}, val_loss)
-        except KeyboardInterrupt:
-            say(f"interrupted at step {step:,}; saving")
-            if step > start and saved.latest != step:
-                saved.save(step, state, about | {"best": best})
-                saved.wait()
-            say("saved; the same command goes on from here")
-            raise
         finally:
             if late is not None:
                 report(*late, writer, clock, say)
             writer.close()
+        if step < config.steps:
+            if saved.latest != step:
+                saved.save(step, state, about | {"best": best})
+                saved.wait()
+            say(f"stopped at step {step:,}, saved; the same command goes on from here")
+            raise Interrupted(stop.signal)
     return folder
 
 
@@ -185,13 +194,13 @@ class HeldOut:
         self.config, self.placer = config, placer
 
     def __call__(self, steps: Steps, parameters) -> dict[str, float]:
-        size = self.config.data.batch_size
         totals: dict[str, float] = {}
-        count = 0
-        for batch in self.loader.eval_batches(size, limit=self.config.eval_samples):
-            here = {name: value[self.placer.rows] for name, value in batch.items()}
-            values = jax.device_get(steps.evaluate(parameters, self.placer.place(here)))
-            n = int(np.sum(batch["valid"]))
+        count = 0.0
+        for batch in self.loader.eval_batches(
+            self.config.data.batch_size, samples=self.config.eval_samples, rows=self.placer.rows
+        ):
+            values = jax.device_get(steps.evaluate(parameters, self.placer.place(batch)))
+            n = float(values.pop("samples"))
             count += n
             for name, value in values.items():
                 totals[name] = totals.get(name, 0.0) + n * float(value)

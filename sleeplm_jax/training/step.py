@@ -79,5 +79,6 @@ class Steps:
         }, metrics
 
     def _evaluate(self, parameters, batch):
+        """Losses of one batch and how many of its rows are samples rather than padding."""
         loss, parts = self._loss(parameters, batch)
-        return {"loss": loss, **parts}
+        return {"loss": loss, **parts, "samples": batch["valid"].sum()}

@@ -1,0 +1,225 @@
+"""The `sleeplm` command: thin and lazy. Nothing here starts a JAX backend before it is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import tyro
+
+from sleeplm_jax.errors import Interrupted, UserError
+
+PathArgument = Annotated[Path, tyro.conf.Positional]
+
+
+def simulate(out: Path, nights: int, hours: float = 8.0, seed: int = 0,
+             workers: Optional[int] = None) -> int:
+    """Simulate a cohort of nights as EDF+ files with Profusion XML scoring.
+
+    Args:
+        out: Folder to write to; complete nights in it are kept.
+        nights: How many nights, one simulated person each.
+        hours: Length of a night.
+        seed: Same seed, same nights.
+        workers: Processes; default one a core.
+    """
+    from sleeplm_jax.recordings.simulator import simulate_cohort
+
+    paths = simulate_cohort(out, nights, hours=hours, seed=seed, workers=workers)
+    say(f"{len(paths)} simulated nights of {hours:g} h in {out}")
+    return 0
+
+
+def inspect(file: PathArgument, json: bool = False, montage: Optional[str] = None) -> int:
+    """Show every signal of a recording and the canonical channels it resolves to.
+
+    Args:
+        file: EDF, EDF+ or BDF recording.
+        json: Print JSON instead of tables.
+        montage: Name or YAML file of a montage; default: chosen by the labels found.
+    """
+    from sleeplm_jax.recordings.prepare import inspect_recording
+
+    found = inspect_recording(file, montage)
+    if json:
+        print_json(found)
+    else:
+        from sleeplm_jax.reports.terminal import print_inspection
+
+        print_inspection(found)
+    return 0
+
+
+def prepare(recordings: list[Path], out: Path, cohort: Optional[str] = None,
+            workers: Optional[int] = None, splits: Optional[Path] = None, seed: int = 0) -> int:
+    """Turn recordings and their scoring into a corpus of samples, split by subject.
+
+    A recording that cannot be used is listed in OUT/failures.csv and the rest goes on; the exit
+    status is then 1. A second call redoes only what changed.
+
+    Args:
+        recordings: Folders (searched for EDF and BDF) or files.
+        out: The corpus folder.
+        cohort: Montage and naming rules to use; default: recognised from the labels.
+        workers: Processes; default one a core.
+        splits: CSV `subject,split` (train, val, test) instead of the seeded 80/10/10 split.
+        seed: Of the split.
+    """
+    from sleeplm_jax.corpus.prepare import prepare_corpus
+
+    result = prepare_corpus(
+        recordings, out, cohort=cohort, workers=workers, splits_file=splits, seed=seed
+    )
+    return 1 if result.failed else 0
+
+
+def tokenizer(corpus: Path, vocab_size: int = 2048) -> int:
+    """Train the corpus' sentencepiece tokenizer on the captions of its training split.
+
+    Args:
+        corpus: Folder that `prepare` wrote.
+        vocab_size: At most this many tokens.
+    """
+    from sleeplm_jax.corpus.manifest import Corpus
+    from sleeplm_jax.corpus.tokenizer import train_tokenizer
+
+    made = train_tokenizer(Corpus.open(corpus), vocab_size=vocab_size)
+    say(f"tokenizer of {made.vocab_size} tokens, hash {made.hash[:12]}, in {corpus}")
+    return 0
+
+
+def train(experiment: PathArgument) -> int:
+    """Train the model that an experiment file describes; goes on where it stopped.
+
+    Fields of the config follow the file: `sleeplm train experiments/quickstart.py
+    --optimizer.learning-rate 3e-4`. `sleeplm train FILE --help` lists them all.
+
+    Args:
+        experiment: Python file with `get_config() -> RunConfig`.
+    """
+    return train_with([str(experiment)])
+
+
+def train_with(arguments: list[str]) -> int:
+    """`train`, with the overrides that follow the experiment file."""
+    from sleeplm_jax.config import load_experiment
+
+    default = load_experiment(arguments[0])
+    config = tyro.cli(
+        type(default), default=default, args=arguments[1:], prog=f"sleeplm train {arguments[0]}",
+        description="Fields of the experiment, with the values this file gives them.",
+    )
+    from sleeplm_jax.training.loop import train as run
+
+    say(f"done: {run(config, say)}")
+    return 0
+
+
+def evaluate(run: PathArgument, corpus: Path, split: str = "test", step: str = "best",
+             max_samples: Optional[int] = None) -> int:
+    """Measure a run on subjects it never saw; prints a table, writes RUN/evaluation.json.
+
+    Args:
+        run: Run folder.
+        corpus: Corpus to evaluate on.
+        split: train, val or test.
+        step: best, latest, or a checkpointed step.
+        max_samples: Evaluate at most this many epochs (seeded choice).
+    """
+    from sleeplm_jax.corpus.manifest import Corpus
+    from sleeplm_jax.evaluation.suite import evaluate as measure
+    from sleeplm_jax.evaluation.suite import table
+    from sleeplm_jax.inference.run import Model
+
+    out = run / "evaluation.json"
+    model = Model.load(run, step if step in ("best", "latest") else whole_number(step))
+    result = measure(model, Corpus.open(corpus), split, out, max_samples=max_samples)
+    console().print(table(result))
+    say(f"written to {out}")
+    return 0
+
+
+def describe(run: PathArgument, night: PathArgument, scoring: Optional[Path] = None,
+             out: Path = Path("report.html"), montage: Optional[str] = None,
+             query: tuple[str, ...] = (), step: str = "best") -> int:
+    """Describe one night in words and pictures: OUT and a PNG beside it.
+
+    Args:
+        run: Run folder.
+        night: Recording.
+        scoring: Scoring file; default: the one found beside the recording, if any.
+        out: Where the HTML goes.
+        montage: Name or YAML file of a montage; default: chosen by the labels found.
+        query: Free-text queries whose similarity to the night is drawn over time.
+        step: best, latest, or a checkpointed step.
+    """
+    from sleeplm_jax.inference.run import Model
+    from sleeplm_jax.physiology.measure import measure_night
+    from sleeplm_jax.recordings.prepare import prepare_night
+    from sleeplm_jax.reports.night import describe_night
+
+    model = Model.load(run, step if step in ("best", "latest") else whole_number(step))
+    prepared = prepare_night(
+        night, scoring=scoring or "auto", montage=montage, spec=model.spec
+    )
+    queries = {"queries": list(query)} if query else {}
+    describe_night(model, prepared, measure_night(prepared), out, **queries)
+    say(f"report in {out} and {out.with_suffix('.png')}")
+    return 0
+
+
+COMMANDS = (simulate, inspect, prepare, tokenizer, train, evaluate, describe)
+
+
+def whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError("--step", f"is {text!r}", "give best, latest or a step") from None
+
+
+def console():
+    from rich.console import Console
+
+    return Console()
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def print_json(value) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns the exit status (2 for a user's mistake, said in one line)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    # Loaded libraries log start-up trivia through absl and TensorFlow's names; users asked none.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        if arguments[:1] == ["train"] and len(arguments) > 1 and arguments[1][:1] != "-":
+            return train_with(arguments[1:])
+        app = tyro.extras.SubcommandApp()
+        for command in COMMANDS:
+            app.command(command)
+        return app.cli(
+            args=arguments, prog="sleeplm",
+            description="Pretraining and use of sleep-language models. Research software: "
+            "it makes no diagnosis.",
+        )
+    except UserError as error:
+        print(f"sleeplm: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("sleeplm: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except Interrupted as error:  # training saved its state before this
+        return error.status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+"""A corpus on disk: its manifest `corpus.json`, its splits, and random access to its samples."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sleeplm_jax.config import SignalSpec
+from sleeplm_jax.corpus.builder import SPLITS, open_shards
+from sleeplm_jax.corpus.files import file_sha256
+from sleeplm_jax.errors import CorpusError
+
+if TYPE_CHECKING:
+    from sleeplm_jax.corpus.tokenizer import Tokenizer
+
+CORPUS_FORMAT = 1
+MANIFEST = "corpus.json"
+# Shards up to this size are hashed whenever a corpus is opened (a quarter of a second); larger
+# ones only when asked, their sizes always.
+ALWAYS_HASHED_BYTES = 256 << 20
+
+
+class Source:
+    """Random access to the samples of one split, in the corpus' fixed order.
+
+    `source[i]` is a dict: signal int16 [C, T], mask bool [C], scale and offset float32 [C], stage
+    int, record (a dict, see captions/record.schema.json), recording, subject, cohort (str), epoch
+    int. Safe to read from several threads; reopens its files after pickling.
+    """
+
+    def __init__(self, folder: Path, split: str):
+        self._folder, self._split = folder, split
+        self._shards = open_shards(folder, split)
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        try:
+            sample = dict(self._shards[int(index)])
+            sample["record"] = json.loads(sample["record"])
+        except Exception as error:  # array_record and protobuf raise what they like
+            raise CorpusError(
+                self._folder, f"sample {index} of {self._split} cannot be read "
+                f"({type(error).__name__}: {error})", "run `sleeplm prepare` again",
+            ) from error
+        for text in ("recording", "subject", "cohort"):
+            sample[text] = sample[text].decode()
+        return sample
+
+    def __reduce__(self) -> tuple:
+        return Source, (self._folder, self._split)
+
+    def __repr__(self) -> str:
+        return f"Source({self._split}, {len(self)} samples)"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus that `sleeplm prepare` wrote. Use `Corpus.open`."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(
+        cls, path: str | Path, spec: SignalSpec | None = None, verify: bool | None = None
+    ) -> Corpus:
+        """Opens the corpus in folder `path`, of `spec` where one is given.
+
+        The shards' sizes are always checked, their hashes when `verify` is True or, by default,
+        when they are small. Raises CorpusError when the corpus is absent, of another format
+        version, of another spec, or damaged.
+        """
+        corpus = cls(Path(path), read_manifest(Path(path)))
+        if spec is not None and spec != corpus.spec:
+            raise CorpusError(
+                path, f"its samples are {_described(corpus.spec)}, not {_described(spec)}",
+                "prepare a corpus with this spec, or set model.spec to the corpus' own",
+            )
+        total = sum(file["bytes"] for file in corpus.manifest["shards"]["files"])
+        corpus.verify(hashes=total <= ALWAYS_HASHED_BYTES if verify is None else verify)
+        return corpus
+
+    @property
+    def hash(self) -> str:
+        """Hex SHA-256 over the content: the nights, their splits, the spec."""
+        return self.manifest["hash"]
+
+    @cached_property
+    def spec(self) -> SignalSpec:
+        values = self.manifest["spec"]
+        return SignalSpec(**values | {"channels": tuple(values["channels"])})
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any night of the corpus is simulated."""
+        return self.manifest["simulated"]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that hold samples, of train, val and test."""
+        return tuple(s for s in SPLITS if self.manifest["splits"][s]["samples"])
+
+    def nights(self, split: str | None = None) -> list[dict[str, Any]]:
+        """The manifest's rows of the nights of a split (of all), in the order of the samples."""
+        if split is not None:
+            self._known(split)
+        return [n for n in self.manifest["nights"] if split in (None, n["split"])]
+
+    def samples(self, split: str) -> int:
+        """How many samples `split` holds."""
+        self._known(split)
+        return self.manifest["splits"][split]["samples"]
+
+    def source(self, split: str) -> Source:
+        """Random access to the samples of `split`; CorpusError when it holds none."""
+        if not self.samples(split):
+            raise CorpusError(
+                self.path, f"its {split} split is empty ({len(self.nights())} nights in all)",
+                "prepare more subjects, or give another split",
+            )
+        return Source(self.path / self.manifest["shards"]["folder"], split)
+
+    def index(self, split: str) -> dict[str, np.ndarray]:
+        """Where each sample of `split` comes from, without reading the shards.
+
+        `recording`, `subject`, `cohort` (str [N]), `epoch` (int32 [N], of the recording).
+        """
+        columns: dict[str, list] = {"recording": [], "subject": [], "cohort": [], "epoch": []}
+        for night in self.nights(split):
+            kept = np.setdiff1d(np.arange(night["epochs"], dtype=np.int32), night["dropped"])
+            for name in ("recording", "subject", "cohort"):
+                columns[name].append(np.full(len(kept), night[name]))
+            columns["epoch"].append(kept.astype(np.int32))
+        return {
+            name: np.concatenate(parts) if parts else np.array([])
+            for name, parts in columns.items()
+        }
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer trained on this corpus; CorpusError when there is none or another's."""
+        from sleeplm_jax.corpus.tokenizer import Tokenizer
+
+        tokenizer = Tokenizer.load(self.path)
+        if tokenizer.corpus_hash != self.hash:
+            raise CorpusError(
+                self.path, "its tokenizer was trained on an earlier state of the corpus "
+                f"({tokenizer.corpus_hash[:12]}, now {self.hash[:12]})",
+                f"run `sleeplm tokenizer --corpus {self.path}`",
+            )
+        return tokenizer
+
+    def verify(self, hashes: bool = True) -> None:
+        """CorpusError when a shard is absent, of the wrong size, or (`hashes`) of other content."""
+        shards = self.manifest["shards"]
+        for file in shards["files"]:
+            path = self.path / shards["folder"] / file["name"]
+            if not path.is_file():
+                finding = "shard is missing"
+            elif path.stat().st_size != file["bytes"]:
+                finding = f"shard has {path.stat().st_size} bytes, written were {file['bytes']}"
+            elif hashes and file_sha256(path) != file["sha256"]:
+                finding = "shard's content is not what was written (SHA-256 differs)"
+            else:
+                continue
+            raise CorpusError(path, finding, "run `sleeplm prepare` again to rebuild it")
+
+    def _known(self, split: str) -> None:
+        if split not in SPLITS:
+            raise CorpusError(self.path, f"no split {split!r}", f"choose from {', '.join(SPLITS)}")
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of the corpus in folder `path`; CorpusError if absent or of another version."""
+    file = path / MANIFEST
+    try:
+        manifest = json.loads(file.read_text())
+        version = manifest["format"]
+    except FileNotFoundError as error:
+        raise CorpusError(
+            path, f"holds no corpus (no {MANIFEST})",
+            f"run `sleeplm prepare --recordings DIR --out {path}`",
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorpusError(
+            file, f"cannot be read ({type(error).__name__}: {error})", "run `sleeplm prepare` again"
+        ) from error
+    if version != CORPUS_FORMAT:
+        raise CorpusError(
+            file, f"corpus of format {version}, this version reads {CORPUS_FORMAT}",
+            "run `sleeplm prepare` again, or use the version that wrote it",
+        )
+    return manifest
+
+
+def _described(spec: SignalSpec) -> str:
+    return f"{','.join(spec.channels)} at {spec.rate} Hz for {spec.seconds} s"

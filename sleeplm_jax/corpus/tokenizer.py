@@ -1,0 +1,224 @@
+"""The text tokenizer: sentencepiece BPE with byte fallback, trained on a corpus' own captions.
+
+`<corpus>/tokenizer.model` is sentencepiece's file, `<corpus>/tokenizer.json` says what it was
+trained on. Its hash goes into every checkpoint.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sleeplm_jax.config import CAPTION_KINDS
+from sleeplm_jax.corpus.files import file_sha256, write_atomically, write_json
+from sleeplm_jax.corpus.manifest import Corpus
+from sleeplm_jax.errors import CorpusError
+
+MODEL, ABOUT = "tokenizer.model", "tokenizer.json"
+TOKENIZER_FORMAT = 1
+PAD, BOS, EOS, UNK = range(4)
+SMALLEST_VOCAB = 4 + 256 + 40  # specials, bytes, and room for letters and digits
+WORDINGS = 3  # renderings of each kind of each sample that training reads
+MAX_SENTENCES = 60_000  # templates repeat: more of them changed no merge that mattered
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """Text to int32 ids and back. Use `Tokenizer.load` or `train_tokenizer`."""
+
+    model: bytes
+    about: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: str | Path) -> Tokenizer:
+        """The tokenizer in a folder (a corpus, a run).
+
+        Raises CorpusError when it is absent, damaged, or of another format version.
+        """
+        folder = Path(path)
+        train = "run `sleeplm tokenizer --corpus CORPUS`"
+        try:
+            about = json.loads((folder / ABOUT).read_text())
+            model = (folder / MODEL).read_bytes()
+            version, digest = about["format"], about["sha256"]
+        except FileNotFoundError as error:
+            raise CorpusError(folder, f"holds no tokenizer (no {Path(error.filename).name})", train
+                              ) from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CorpusError(
+                folder / ABOUT, f"cannot be read ({type(error).__name__}: {error})", train
+            ) from error
+        if version != TOKENIZER_FORMAT:
+            raise CorpusError(
+                folder / ABOUT,
+                f"tokenizer of format {version}, this version reads {TOKENIZER_FORMAT}", train,
+            )
+        if hashlib.sha256(model).hexdigest() != digest:
+            raise CorpusError(
+                folder / MODEL, f"does not belong to {ABOUT} beside it (SHA-256 differs)", train
+            )
+        return cls(model, about)
+
+    def save(self, folder: Path) -> None:
+        """Writes both files into `folder`; `tokenizer.json`, written last, makes them valid."""
+        write_atomically(folder / MODEL, self.model)
+        write_json(folder / ABOUT, self.about)
+
+    @functools.cached_property
+    def _processor(self) -> Any:
+        import sentencepiece
+
+        return sentencepiece.SentencePieceProcessor(model_proto=self.model)
+
+    def __reduce__(self) -> tuple:
+        return Tokenizer, (self.model, self.about)
+
+    @property
+    def hash(self) -> str:
+        """Hex SHA-256 of the sentencepiece model."""
+        return self.about["sha256"]
+
+    @property
+    def corpus_hash(self) -> str:
+        return self.about["corpus"]
+
+    @property
+    def vocab_size(self) -> int:
+        return self._processor.get_piece_size()
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids of `text` without bos and eos, as many as it takes."""
+        return self._processor.encode(text)
+
+    def encode(self, text: str, length: int) -> np.ndarray:
+        """int32 [length]: bos, the text, eos, then padding; a longer text is cut before its eos."""
+        if length < 2:
+            raise ValueError(f"length {length} has no room for bos and eos")
+        ids = self.ids(text)[: length - 2]
+        row = np.full(length, PAD, np.int32)
+        row[0], row[1 : 1 + len(ids)], row[1 + len(ids)] = BOS, ids, EOS
+        return row
+
+    def decode(self, ids: np.ndarray | list[int]) -> str:
+        """The text of ids [L] up to the first eos; bos, padding and unknown ids say nothing."""
+        kept = []
+        for token in np.asarray(ids).tolist():
+            if token == EOS:
+                break
+            if EOS < token < self.vocab_size and token != UNK:
+                kept.append(token)
+        return self._processor.decode(kept)
+
+
+def train_tokenizer(
+    corpus: Corpus,
+    vocab_size: int = 2048,
+    seed: int = 0,
+    split_digits: bool = False,
+    max_sentences: int = MAX_SENTENCES,
+) -> Tokenizer:
+    """Trains a tokenizer on captions of the corpus' train split and saves it in its folder.
+
+    The vocabulary gets at most `vocab_size` pieces, fewer when the text has no more to merge.
+    The same corpus, settings and captions give the same bytes; training again is skipped then.
+    Raises CorpusError when the corpus has nothing to train on or the vocabulary is too small.
+    """
+    import sentencepiece
+
+    if vocab_size < SMALLEST_VOCAB:
+        raise CorpusError(
+            "--vocab-size", f"{vocab_size} pieces cannot hold 256 bytes and the letters",
+            f"give {SMALLEST_VOCAB} or more",
+        )
+    settings = {
+        "vocab_size": vocab_size, "seed": seed, "split_digits": split_digits,
+        "max_sentences": max_sentences, "wordings": WORDINGS, "captions": captions_version(),
+        "sentencepiece": sentencepiece.__version__,
+    }
+    try:
+        present = Tokenizer.load(corpus.path)
+        if present.corpus_hash == corpus.hash and present.about["settings"] == settings:
+            return present
+    except CorpusError:
+        pass
+    sentences = _Counted(training_sentences(corpus, seed, max_sentences))
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=sentences, model_writer=model, model_type="bpe",
+            vocab_size=vocab_size, hard_vocab_limit=False, byte_fallback=True,
+            pad_id=PAD, bos_id=BOS, eos_id=EOS, unk_id=UNK,
+            normalization_rule_name="identity", remove_extra_whitespaces=False,
+            split_digits=split_digits, num_threads=1, minloglevel=2,
+            input_sentence_size=0, shuffle_input_sentence=False,
+        )
+    except RuntimeError as error:
+        if sentences.count:
+            raise
+        raise CorpusError(
+            corpus.path, "no sample of its train split has anything to describe",
+            "prepare recordings with scoring or with measurable channels",
+        ) from error
+    about = {
+        "format": TOKENIZER_FORMAT,
+        "sha256": hashlib.sha256(model.getvalue()).hexdigest(),
+        "corpus": corpus.hash,
+        "settings": settings,
+        "sentences": sentences.count,
+    }
+    tokenizer = Tokenizer(model.getvalue(), about)
+    about["vocab_size"] = tokenizer.vocab_size
+    tokenizer.save(corpus.path)
+    return tokenizer
+
+
+def training_sentences(corpus: Corpus, seed: int, max_sentences: int) -> Iterator[str]:
+    """Captions of evenly spaced train samples, every kind in several wordings."""
+    from sleeplm_jax.captions.render import render
+
+    source = corpus.source("train")
+    each = len(CAPTION_KINDS) * WORDINGS
+    wanted = max(1, min(len(source), max_sentences // each))
+    for index in np.linspace(0, len(source) - 1, wanted).astype(int).tolist():
+        record = source[index]["record"]
+        rng = np.random.default_rng([seed, index])
+        for kind in CAPTION_KINDS:
+            for _ in range(WORDINGS):
+                text = render(record, kind, rng, spec=corpus.spec)
+                if text is None:
+                    break
+                yield text
+
+
+class _Counted:
+    """An iterator that knows how many it gave."""
+
+    def __init__(self, items: Iterator[str]):
+        self._items, self.count = items, 0
+
+    def __iter__(self) -> _Counted:
+        return self
+
+    def __next__(self) -> str:
+        item = next(self._items)
+        self.count += 1
+        return item
+
+
+@functools.cache
+def captions_version() -> str:
+    """Hash of the code and templates that word captions."""
+    folder = Path(__file__).resolve().parent.parent / "captions"
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in (".py", ".yaml", ".json"):
+            digest.update(f"{path.relative_to(folder).as_posix()} {file_sha256(path)}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,70 @@
+"""Epochs of a split, read in a fixed order and batch by batch: a corpus may not fit in memory.
+
+Shapes: N epochs, C channels, T samples, K caption kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from sleeplm_jax.captions.record import caption_keys
+from sleeplm_jax.captions.render import render
+from sleeplm_jax.config import CAPTION_KINDS, SignalSpec
+from sleeplm_jax.corpus.manifest import Corpus, Source
+from sleeplm_jax.corpus.nightfile import dequantise
+
+SPLIT_NUMBER = {"train": 0, "val": 1, "test": 2}
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """Samples with whose they are; `rows` are their indices in the split."""
+
+    rows: np.ndarray  # int [N]
+    signal: np.ndarray  # float32 [N, C, T], z units (codes as they are)
+    mask: np.ndarray  # bool [N, C]
+    stage: np.ndarray  # int [N], negative where unscored
+    records: tuple[dict, ...]
+    subject: np.ndarray  # str [N]
+    keys: np.ndarray  # int32 [N, K], 0 where a kind is not available
+
+
+def choose_rows(corpus: Corpus, split: str, most: int | None, seed: int) -> np.ndarray:
+    """At most `most` indices of a split, drawn without replacement from [seed, split], sorted."""
+    total = corpus.samples(split)
+    if most is None or most >= total:
+        return np.arange(total)
+    rng = np.random.default_rng([seed, SPLIT_NUMBER[split]])
+    return np.sort(rng.choice(total, most, replace=False))
+
+
+def read(source: Source, spec: SignalSpec, rows: np.ndarray) -> Epochs:
+    """The samples `rows` of a split."""
+    samples = [source[int(row)] for row in rows]
+    return Epochs(
+        rows=np.asarray(rows),
+        signal=dequantise(np.stack([s["signal"] for s in samples]), spec.channels),
+        mask=np.stack([s["mask"] for s in samples]).astype(bool),
+        stage=np.array([int(s["stage"]) for s in samples]),
+        records=tuple(s["record"] for s in samples),
+        subject=np.array([f"{s['cohort']}/{s['subject']}" for s in samples]),
+        keys=np.stack([caption_keys(s["record"], spec) for s in samples]),
+    )
+
+
+def batches(corpus: Corpus, split: str, rows: np.ndarray, size: int = 128) -> Iterator[Epochs]:
+    """`read` in pieces of `size`."""
+    source = corpus.source(split)
+    for start in range(0, len(rows), size):
+        yield read(source, corpus.spec, rows[start:start + size])
+
+
+def sentence(
+    record: dict, kind: str, row: int, seed: int, spec: SignalSpec
+) -> str | None:
+    """The caption of a kind in the wording drawn from [seed, row, kind]; None where there is none."""
+    rng = np.random.default_rng([seed, int(row), CAPTION_KINDS.index(kind)])
+    return render(record, kind, rng, spec=spec)

@@ -1,0 +1,272 @@
+"""All figures of a model on one split of a corpus, each beside what chance and majority get.
+
+`evaluation.json` is the record; `table` shows it on a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from sleeplm_jax import __version__
+from sleeplm_jax.config import CAPTION_KINDS
+from sleeplm_jax.corpus.files import write_atomically
+from sleeplm_jax.corpus.manifest import Corpus
+from sleeplm_jax.errors import CheckpointError, CorpusError
+from sleeplm_jax.evaluation import captions
+from sleeplm_jax.evaluation.epochs import batches, choose_rows, sentence
+from sleeplm_jax.evaluation.probe import probe
+from sleeplm_jax.evaluation.retrieval import retrieval
+from sleeplm_jax.evaluation.staging import prompted_staging, unit
+
+FORMAT = 1
+PROBE_SAMPLES = 4096  # of the training split; the head needs few
+PROBE_VALIDATION = 2048
+RETRIEVAL_SAMPLES = 1024
+CAPTION_SAMPLES = 512  # a kind, of the split
+UNIGRAM_SAMPLES = 2048  # of the training split
+
+
+def evaluate(
+    model,
+    corpus: Corpus,
+    split: str,
+    out: str | Path,
+    progress: bool = True,
+    max_samples: int | None = None,
+    seed: int = 0,
+) -> dict:
+    """Every figure of `model` (inference.run.Model) on `split`; writes `out`/evaluation.json.
+
+    `out` may also name the JSON file itself. max_samples: a seeded draw of the split's epochs.
+    The linear head trains on the training split's subjects. Raises CheckpointError when subjects
+    of the split were trained on (unless split is "train"), CorpusError when the corpus does not
+    fit the model.
+    """
+    if model.spec != corpus.spec:
+        raise CorpusError(
+            corpus.path, "its samples have another shape than the model's", "evaluate on a corpus "
+            "prepared with the run's model.spec",
+        )
+    known = refuse_trained_subjects(model, corpus, split)
+    objective = model.config.objective
+    rows = choose_rows(corpus, split, max_samples, seed)
+    probe_rows = {
+        part: choose_rows(corpus, part, most, seed)
+        for part, most in (("train", PROBE_SAMPLES), ("val", PROBE_VALIDATION))
+    }
+    with _bars(progress) as bar:
+        held = _embed(model, corpus, split, rows, bar, f"embedding {split}")
+        result = {
+            "format": FORMAT,
+            "versions": _versions(),
+            "run": {
+                "name": model.config.name,
+                "step": model.step,
+                "trained_subjects_known": known,
+            },
+            "corpus": {"hash": corpus.hash, "split": split},
+            "simulated": bool(any(n.get("simulated") for n in corpus.nights(split))),
+            "subjects": len(np.unique(held["subject"])),
+            "nights": len(corpus.nights(split)),
+            "epochs": len(rows),
+            "scored_epochs": int((held["stage"] >= 0).sum()),
+            "sampled": None if len(rows) == corpus.samples(split) else {"seed": seed},
+            "note": _note(split, len(np.unique(held["subject"]))),
+        }
+        if objective.contrastive > 0:
+            result["prompted_staging"] = prompted_staging(
+                model, held["embedding"], held["stage"], held["subject"], seed=seed
+            )
+        fit = {
+            part: _embed(model, corpus, part, chosen, bar, f"linear head: {part}", False)
+            if len(chosen) else None
+            for part, chosen in probe_rows.items()
+        }
+        if fit["train"] is not None:
+            pairs = [None if f is None else (f["features"], f["stage"]) for f in fit.values()]
+            result["linear_head"] = probe(
+                *pairs, (held["features"], held["stage"]), held["subject"], seed=seed
+            )
+        if objective.contrastive > 0:
+            result["retrieval"] = _retrieval(model, held, bar, seed)
+        if objective.caption > 0:
+            result["captions"] = _captions(model, corpus, split, rows, bar, seed)
+    write(result, Path(out))
+    return result
+
+
+def refuse_trained_subjects(model, corpus: Corpus, split: str) -> bool:
+    """CheckpointError when subjects of `split` are among those the run trained on.
+
+    True when the run's provenance names its training subjects, False when it cannot be told.
+    Subjects are compared by name within this corpus; another corpus' names may mean others, so
+    only an overlap is refused, and a corpus of another hash is compared all the same.
+    """
+    trained = model.about.get("corpus", {}).get("subjects", {}).get("train")
+    if trained is None:
+        return False
+    if split != "train":
+        shared = sorted({n["subject"] for n in corpus.nights(split)} & set(trained))
+        if shared:
+            raise CheckpointError(
+                corpus.path, f"{len(shared)} subjects of its {split} split were trained on by this "
+                f"run ({', '.join(shared[:3])}{', ...' if len(shared) > 3 else ''})",
+                "evaluate on subjects the run has not seen, or ask for split train by name",
+            )
+    return True
+
+
+def write(result: dict, out: Path) -> Path:
+    """`result` as JSON at `out` (a folder, or a path ending in .json), atomically."""
+    path = out if out.suffix == ".json" else out / "evaluation.json"
+    write_atomically(path, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
+    return path
+
+
+def _embed(model, corpus, split, rows, bar, label, texts: bool = True) -> dict:
+    """Embeddings, features and what they belong to, [N, ...]; records where `texts`."""
+    want_embedding = texts and model.config.objective.contrastive > 0
+    parts: dict[str, list] = {"stage": [], "subject": [], "keys": [], "features": []}
+    if want_embedding:
+        parts["embedding"] = []
+    records: list[dict] = []
+    advance = bar(label, len(rows))
+    for epochs in batches(corpus, split, rows):
+        parts["stage"].append(epochs.stage)
+        parts["subject"].append(epochs.subject)
+        parts["keys"].append(epochs.keys)
+        parts["features"].append(model.pooled_features(epochs.signal, epochs.mask))
+        if want_embedding:
+            parts["embedding"].append(model.embed_signals(epochs.signal, epochs.mask))
+        if texts:
+            records += epochs.records
+        advance(len(epochs.rows))
+    return {name: np.concatenate(found) for name, found in parts.items()} | {
+        "records": records, "rows": rows,
+    }
+
+
+def _retrieval(model, held: dict, bar, seed: int) -> dict:
+    """Per caption kind, and with the embeddings of all available kinds averaged."""
+    rng = np.random.default_rng([seed, len(held["rows"])])
+    chosen = np.arange(len(held["rows"]))
+    if len(chosen) > RETRIEVAL_SAMPLES:
+        chosen = np.sort(rng.choice(chosen, RETRIEVAL_SAMPLES, replace=False))
+    signals, keys = held["embedding"][chosen], held["keys"][chosen]
+    advance = bar("embedding captions", len(CAPTION_KINDS))
+    result, summed = {}, np.zeros_like(signals)
+    for number, kind in enumerate(CAPTION_KINDS):
+        texts = [
+            sentence(held["records"][i], kind, held["rows"][i], seed, model.spec) for i in chosen
+        ]
+        there = np.array([text is not None for text in texts], bool)
+        if there.any():
+            embedded = unit(np.asarray(model.embed_texts([t for t in texts if t is not None])))
+            summed[there] += embedded
+            result[kind] = retrieval(embedded, signals[there], keys[there, number], seed=seed)
+        advance(1)
+    worded = (keys != 0).any(-1)
+    result["all_kinds"] = retrieval(unit(summed[worded]), signals[worded], keys[worded], seed=seed)
+    result["all_kinds"]["text_is"] = "mean of the embeddings of the epoch's captions of every kind"
+    return result
+
+
+def _captions(model, corpus, split, rows, bar, seed: int) -> dict:
+    length, size = model.config.data.text_length, model.tokenizer.vocab_size
+    rng = np.random.default_rng([seed, len(rows), 1])
+    some = rows if len(rows) <= CAPTION_SAMPLES else np.sort(
+        rng.choice(rows, CAPTION_SAMPLES, replace=False)
+    )
+    epochs = next(batches(corpus, split, some, size=len(some)))
+    training = choose_rows(corpus, "train", UNIGRAM_SAMPLES, seed + 1)
+    train_records, advance = [], bar("training captions (unigram)", len(training))
+    for part in batches(corpus, "train", training):
+        train_records += part.records
+        advance(len(part.rows))
+    advance = bar("caption loss", len(CAPTION_KINDS))
+    kinds = {}
+    for number, kind in enumerate(CAPTION_KINDS):
+        texts = [
+            sentence(r, kind, row, seed, corpus.spec)
+            for r, row in zip(epochs.records, some, strict=True)
+        ]
+        there = np.array([i for i, text in enumerate(texts) if text is not None], int)
+        before = [
+            sentence(r, kind, row, seed + 1, corpus.spec)
+            for r, row in zip(train_records, training, strict=True)
+        ]
+        before = [text for text in before if text is not None]
+        if len(there) == 0:
+            kinds[kind] = {"n": 0, "tokens": 0, "why": "no caption of this kind"}
+        else:
+            kinds[kind] = captions.caption_loss(
+                model, epochs.signal[there], epochs.mask[there],
+                captions.encode(model.tokenizer, [texts[i] for i in there], length), number,
+                captions.encode(model.tokenizer, before, length) if before else None, size,
+            )
+        advance(1)
+    return {
+        "unit": "nats per token",
+        "baselines": "unigram: token frequencies of training captions of the same kind; "
+        "other_signal: the same decoder and texts, with another epoch's signal",
+        "total": captions.total(kinds),
+        "kinds": kinds,
+    }
+
+
+def _versions() -> dict:
+    import sklearn
+
+    return {
+        "sleeplm_jax": __version__, "python": platform.python_version(),
+        "numpy": np.__version__, "scikit-learn": sklearn.__version__,
+    }
+
+
+def _note(split: str, subjects: int) -> str:
+    seen = {
+        "train": "Trained on these very subjects: says nothing about new people.",
+        "val": "Not trained on, but the best checkpoint was chosen on this split.",
+        "test": "Subjects not trained on and not used to choose the checkpoint.",
+    }[split]
+    return seen if subjects >= 5 else f"{seen} {subjects} subjects: too few for an interval."
+
+
+class _bars:
+    """`bar(label, total) -> advance(n)`; silent where `progress` is False."""
+
+    def __init__(self, progress: bool):
+        self.shown = None
+        if progress:
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+            )
+
+            self.shown = Progress(
+                TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(),
+                TimeRemainingColumn(),
+            )
+
+    def __enter__(self) -> Callable:
+        if self.shown is None:
+            return lambda label, total: lambda n: None
+        self.shown.start()
+
+        def bar(label: str, total: int) -> Callable[[int], None]:
+            task = self.shown.add_task(label, total=total)
+            return lambda n: self.shown.advance(task, n)
+
+        return bar
+
+    def __exit__(self, *exc) -> None:
+        if self.shown is not None:
+            self.shown.stop()

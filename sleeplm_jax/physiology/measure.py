@@ -1,0 +1,218 @@
+"""A prepared night measured: one record of numbers, times and events per 30-s epoch, no words.
+
+What each feature means, its formula and source: docs/captions.md and the modules named here.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from sleeplm_jax.config import CAPTION_CHANNELS, SLEEPLM_CHANNELS, STAGES
+from sleeplm_jax.errors import ConfigError
+from sleeplm_jax.physiology import breathing, heart, muscle, spectral
+from sleeplm_jax.physiology.epochs import EPOCH_SECONDS, cut, usable
+from sleeplm_jax.recordings.night import Event, Night
+
+UNITS = {
+    **{band: "%" for band in (*spectral.EEG_BANDS, *spectral.EOG_BANDS)},
+    "heart_rate_min": "bpm",
+    "heart_rate_max": "bpm",
+    "heart_rate_mean": "bpm",
+    "heart_rate_trend": "bpm",
+    "rmssd": "ms",
+    "spo2_min": "%",
+    "spo2_mean": "%",
+    "respiratory_rate": "/min",
+    "breath_interval_variability": "s",
+    "breath_amplitude": "% of night",
+    "emg_median_frequency": "Hz",
+    "burst_ratio": "ratio",
+    "muscle_tone": "% of night",
+    "position": "word",
+}
+AROUSALS = frozenset({"arousal"})
+RESPIRATORY = frozenset(
+    {"obstructive_apnea", "central_apnea", "mixed_apnea", "hypopnea", "rera"}
+)
+CANONICAL = SLEEPLM_CHANNELS + CAPTION_CHANNELS
+
+
+class _Records:
+    """The night's records while they are filled, feature by feature."""
+
+    def __init__(self, night: Night):
+        self.epochs = len(night.stages)
+        scored = scored_events(night.events)
+        # Missing until measured or found usable.
+        self.missing = [set(CANONICAL) for _ in range(self.epochs)]
+        self.records = [
+            {
+                "stage": STAGES[stage] if stage >= 0 else None,
+                "events": [],
+                "measurements": [],
+                "missing": [],
+                "scored": scored,
+                "stand_ins": [],
+            }
+            for stage in np.asarray(night.stages, int)
+        ]
+
+    def found(self, channel: str, good: np.ndarray) -> None:
+        for epoch in np.flatnonzero(good):
+            self.missing[epoch].discard(channel)
+
+    def add(self, epoch, feature, value, channel, interval=(0.0, EPOCH_SECONDS)) -> None:
+        if not isinstance(value, str):
+            if not math.isfinite(value):
+                return
+            value = round(float(value), 3)
+        self.records[epoch]["measurements"].append(
+            {
+                "feature": feature,
+                "value": value,
+                "unit": UNITS[feature],
+                "channel": channel,
+                "interval": [round(float(t), 3) for t in interval],
+            }
+        )
+
+    def add_all(self, channel: str, good: np.ndarray, values: dict[str, np.ndarray]) -> None:
+        for epoch in np.flatnonzero(good):
+            for feature, column in values.items():
+                self.add(int(epoch), feature, float(column[epoch]), channel)
+
+
+def measure_night(night: Night) -> list[dict]:
+    """Measure `night`: one JSON-able record per epoch of `night.stages`, in order.
+
+    Works on `night.traces` (native rates, physical units). A channel that is absent, masked in
+    `night.mask`, flat, non-finite or grossly disturbed in an epoch gives no number there and
+    stands in that record's `missing`. The form of a record is captions/record.schema.json.
+    Raises ConfigError where a sample of the night's spec is no 30-s epoch.
+    """
+    if night.spec.seconds != EPOCH_SECONDS:
+        raise ConfigError(
+            "signal spec",
+            f"seconds = {night.spec.seconds:g}, and captions are measured per 30-s epoch",
+            "prepare with seconds = 30",
+        )
+    out = _Records(night)
+    good: dict[str, np.ndarray] = {}
+    for channel in CANONICAL:
+        trace = night.traces.get(channel)
+        if trace is None or not len(trace.values):
+            continue
+        shown = _shown(night, channel)
+        if channel in ("POS", "HR", "SpO2"):  # steps: judged by their values, below
+            good[channel] = shown
+            continue
+        cuts = cut(trace, out.epochs)
+        rests = channel in ("ECG", "ABD", "THX", "AF")
+        good[channel] = shown & usable(cuts, trace.rate, may_rest=rests)
+        cuts[~good[channel]] = 0  # never said; and not finite, some of them
+        if channel in ("C3", "C4"):
+            out.add_all(channel, good[channel], spectral.eeg_powers(cuts, trace.rate))
+        elif channel in ("EOG-L", "EOG-R"):
+            out.add_all(channel, good[channel], spectral.eog_powers(cuts, trace.rate))
+        elif channel in ("THX", "ABD", "AF"):
+            values = breathing.measure_breathing(trace, out.epochs, good[channel])
+            out.add_all(channel, good[channel], values)
+        elif channel == "EMG":
+            values = muscle.measure_chin(trace, out.epochs, good[channel])
+            out.add_all(channel, good[channel], values)
+        if channel != "ECG":
+            out.found(channel, good[channel])
+    _measure_heart(night, good, out)
+    _measure_position(night, good, out)
+    _place_events(night.events, out.records)
+    stood_in = [name for name, how in night.channels.items() if how is not None and how.stand_in]
+    for record, missing in zip(out.records, out.missing):
+        record["missing"] = [channel for channel in CANONICAL if channel in missing]
+        record["stand_ins"] = [c for c in CANONICAL if c in stood_in and c not in missing]
+    return out.records
+
+
+def _shown(night: Night, channel: str) -> np.ndarray:
+    """Epochs in which the model's input shows `channel`; all of them for a channel beside it."""
+    if channel not in night.spec.channels:
+        return np.ones(len(night.stages), bool)
+    return np.asarray(night.mask[:, night.spec.channels.index(channel)], bool)
+
+
+def _measure_heart(night: Night, good: dict[str, np.ndarray], out: _Records) -> None:
+    curves: dict[str, np.ndarray] = {}
+    if "ECG" in good and good["ECG"].any() and night.traces["ECG"].rate >= heart.LOWEST_ECG_RATE:
+        times = heart.beat_times(night.traces["ECG"])
+        curves["ECG"] = heart.curve_from_beats(times, out.epochs)
+        good["ECG"] = good["ECG"] & np.isfinite(curves["ECG"]).all(axis=1)
+        out.add_all("ECG", good["ECG"], {"rmssd": heart.rmssd(times, out.epochs)})
+        out.found("ECG", good["ECG"])
+    if "HR" in good:
+        curves["HR"] = heart.curve_from_channel(night.traces["HR"], out.epochs)
+        good["HR"] = good["HR"] & np.isfinite(curves["HR"]).all(axis=1)
+        out.found("HR", good["HR"])
+    taken = np.zeros(out.epochs, bool)
+    for channel, curve in curves.items():  # the ECG first: the HR channel only where it fails
+        here = good[channel] & ~taken
+        taken |= here
+        values = {
+            "heart_rate_min": curve.min(axis=1),
+            "heart_rate_max": curve.max(axis=1),
+            "heart_rate_mean": curve.mean(axis=1),
+        }
+        out.add_all(channel, here, values)
+        for epoch in np.flatnonzero(here):
+            for change, start, end in heart.trends(curve[epoch]):
+                out.add(int(epoch), "heart_rate_trend", change, channel, (start, end))
+    if "SpO2" in good:
+        lowest, mean = heart.saturation(night.traces["SpO2"], out.epochs)
+        measured = good["SpO2"] & np.isfinite(mean)
+        out.add_all("SpO2", measured, {"spo2_min": lowest, "spo2_mean": mean})
+        out.found("SpO2", measured)
+
+
+def _measure_position(night: Night, good: dict[str, np.ndarray], out: _Records) -> None:
+    if "POS" not in good:
+        return
+    stretches = muscle.positions(night.traces["POS"], out.epochs)
+    for epoch in np.flatnonzero(good["POS"]):
+        for word, start, end in stretches[epoch]:
+            out.add(int(epoch), "position", word, "POS", (start, end))
+    out.found("POS", good["POS"] & np.array([bool(s) for s in stretches], bool))
+
+
+def scored_events(events: tuple[Event, ...]) -> list[str]:
+    """Kinds of event whose absence from an epoch means something: "arousal", "respiratory".
+
+    A scoring without a single arousal (or apnoea, hypopnoea) in the whole night may not have been
+    scored for them, so that their absence is then no finding.
+    """
+    kinds = {event.kind for event in events}
+    groups = (("arousal", AROUSALS), ("respiratory", RESPIRATORY))
+    return [name for name, members in groups if kinds & members]
+
+
+def _place_events(events: tuple[Event, ...], records: list[dict]) -> None:
+    for event in sorted(events, key=lambda e: (e.onset, e.end, e.kind)):
+        first = int(event.onset // EPOCH_SECONDS)
+        last = int(max(math.ceil(event.end / EPOCH_SECONDS) - 1, first))
+        for epoch in range(first, min(last + 1, len(records))):
+            zero = epoch * EPOCH_SECONDS
+            onset = round(max(event.onset - zero, 0.0), 1)
+            end = round(min(event.end - zero, EPOCH_SECONDS), 1)
+            if first != last and end <= onset:  # a sliver under 0.05 s of an event next door
+                continue
+            records[epoch]["events"].append(
+                {
+                    "kind": event.kind,
+                    "onset": onset,
+                    "end": end,
+                    "continues_from": event.onset < zero,
+                    "continues_into": event.end > zero + EPOCH_SECONDS,
+                    "channel": event.channel,
+                }
+            )
+    for record in records:
+        record["events"].sort(key=lambda e: (e["onset"], e["end"], e["kind"]))

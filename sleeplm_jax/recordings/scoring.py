@@ -1,0 +1,73 @@
+"""Scoring beside a recording: finding the file, reading it, one module per format."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from pathlib import Path
+
+from sleeplm_jax.errors import RecordingError
+from sleeplm_jax.recordings.events import EVENT_KINDS, event_kind
+from sleeplm_jax.recordings.night import Scoring
+from sleeplm_jax.recordings.scoring_bids import read_bids
+from sleeplm_jax.recordings.scoring_edf import read_edf_scoring
+from sleeplm_jax.recordings.scoring_profusion import read_profusion
+from sleeplm_jax.recordings.stages import fit_to_recording
+
+__all__ = ["EVENT_KINDS", "SUPPORTED", "event_kind", "find_scoring", "read_scoring"]
+
+SUPPORTED = "EDF+ annotations (.edf), Compumedics Profusion XML (.xml), BIDS events (.tsv)"
+
+
+def find_scoring(recording_path: Path | str) -> Path | None:
+    """The scoring file that lies beside a recording, or None.
+
+    For X.edf: X.xml, X-profusion.xml, X_hypnogram.edf, X_events.tsv; for Sleep-EDF's
+    SC4001E0-PSG.edf: SC4001E?-Hypnogram.edf; for BIDS' X_eeg.edf: X_events.tsv. An NSRR
+    X-nsrr.xml is returned only where nothing else is found (reading it then says what to do).
+    Raises RecordingError listing them where several fit.
+    """
+    path = Path(recording_path)
+    stem = path.stem
+    names = [f"{stem}.xml", f"{stem}-profusion.xml", f"{stem}_hypnogram.edf", f"{stem}_events.tsv"]
+    if stem.endswith("_eeg"):
+        names.append(f"{stem[:-4]}_events.tsv")
+    found = [path.with_name(name) for name in names if path.with_name(name).is_file()]
+    if match := re.fullmatch(r"(.+).-PSG", stem):
+        pattern = re.compile(re.escape(match[1]) + r".-Hypnogram\.edf", re.IGNORECASE)
+        found += sorted(p for p in path.parent.iterdir() if pattern.fullmatch(p.name))
+    if len(found) > 1:
+        raise RecordingError(
+            path,
+            f"several scoring files fit: {', '.join(p.name for p in found)}",
+            "name the one to use with --scoring, or move the others away",
+        )
+    if not found and (nsrr := path.with_name(f"{stem}-nsrr.xml")).is_file():
+        found = [nsrr]
+    return found[0] if found else None
+
+
+def read_scoring(
+    path: Path | str,
+    duration_s: float | None,
+    start: datetime.time | None = None,
+) -> Scoring:
+    """Stages and events of a scoring file, fitted to a recording of `duration_s` seconds.
+
+    `start` is the recording's clock time: an EDF+ scoring that starts at another time is shifted
+    to it. `duration_s=None` leaves the scoring as long as it is. Codes outside the format's
+    vocabulary raise RecordingError; documented "not scored" codes are UNSCORED.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RecordingError(path, "no such scoring file", f"supported: {SUPPORTED}")
+    suffix = path.suffix.casefold()
+    if suffix in (".edf", ".bdf"):
+        scoring = read_edf_scoring(path, start, duration_s)
+    elif suffix == ".xml":
+        scoring = read_profusion(path)
+    elif suffix == ".tsv":
+        scoring = read_bids(path)
+    else:
+        raise RecordingError(path, f"unknown scoring format {suffix!r}", f"supported: {SUPPORTED}")
+    return scoring if duration_s is None else fit_to_recording(scoring, duration_s)

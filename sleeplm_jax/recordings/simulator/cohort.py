@@ -1,0 +1,182 @@
+"""Writing nights: one, or a cohort in parallel, keeping what is already there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+from functools import cache
+from pathlib import Path
+
+from sleeplm_jax.config import STAGES
+from sleeplm_jax.errors import ConfigError
+from sleeplm_jax.recordings.simulator.files import (
+    edf_bytes,
+    json_bytes,
+    profusion_bytes,
+    start_clock,
+    write_atomic,
+)
+from sleeplm_jax.recordings.simulator.hypnogram import EPOCH
+
+SHORTEST, LONGEST = 0.5, 14.0  # hours
+
+
+@cache
+def code_version() -> str:
+    """Hash of the simulator's own source: a night made by other code is made again."""
+    digest = hashlib.sha256()
+    for module in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(module.name.encode() + b"\0" + module.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def simulate_night(
+    out_dir: str | Path, index: int, hours: float = 8.0, seed: int = 0, artefacts: bool = True
+) -> Path:
+    """Simulate one night and write `sim-0000.edf`, `.xml` (scoring) and `.truth.json` into `out_dir`.
+
+    The bytes depend on (seed, index, hours, artefacts) alone. A complete night of the same
+    parameters and code is kept. `artefacts=False` leaves out electrodes that come off. Returns the EDF's path; raises ConfigError for impossible parameters.
+    """
+    seconds = _checked(hours, seed, index)
+    out = Path(out_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    stem = f"sim-{index:04d}"
+    path = out / f"{stem}.edf"
+    parameters = {
+        "index": index,
+        "hours": seconds / 3600,
+        "seed": seed,
+        "artefacts": artefacts,
+        "code": code_version(),
+    }
+    if _complete(out, stem, parameters):
+        return path
+    # here, not above: the parent of a pool and `--help` need none of scipy
+    from sleeplm_jax.recordings.simulator.night import simulate
+
+    night = simulate(index, seconds, seed, artefacts)
+    files = {".edf": edf_bytes(night, start_clock(seed, index)), ".xml": profusion_bytes(night)}
+    truth_path = out / f"{stem}.truth.json"
+    truth_path.unlink(missing_ok=True)  # the truth marks a whole night: gone first, written last
+    for suffix, content in files.items():
+        write_atomic(out / f"{stem}{suffix}", content)
+    truth = {
+        "simulated": True,
+        "parameters": parameters,
+        "files": {f"{stem}{suffix}": len(content) for suffix, content in files.items()},
+        "individual": night.individual.as_dict(),
+        "stages": {
+            stage: int((night.stages == code).sum()) for code, stage in enumerate(STAGES)
+        },
+        "truth": night.truth,
+    }
+    write_atomic(truth_path, json_bytes(truth))
+    return path
+
+
+def simulate_cohort(
+    out_dir: str | Path,
+    nights: int,
+    hours: float = 8.0,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = True,
+    artefacts: bool = True,
+) -> list[Path]:
+    """Simulate nights 0 to `nights` - 1 of a cohort; returns the EDF paths in that order.
+
+    `workers` processes (None: one per core that this process may use) give the same bytes as one.
+    `cohort.json` lists the nights. Raises ConfigError for impossible parameters.
+    """
+    if nights < 1:
+        raise ConfigError("nights", f"{nights} is not a positive number", "ask for at least 1 night")
+    if workers is not None and workers < 1:
+        raise ConfigError("workers", f"{workers} is not a positive number", "use 1 or more")
+    seconds = _checked(hours, seed, 0)
+    out = Path(out_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    workers = min(workers or len(os.sched_getaffinity(0)), nights)
+    jobs = [(out, index, hours, seed, artefacts) for index in range(nights)]
+    if workers == 1:
+        paths = [simulate_night(*job) for job in _shown(jobs, nights, progress)]
+    else:
+        paths = _in_pool(jobs, workers, progress)
+    _write_cohort(out, paths, seconds, seed)
+    return paths
+
+
+def _in_pool(jobs, workers, progress) -> list[Path]:
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+
+    # spawn: forking a process that already runs JAX's or BLAS's threads can hang
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context)
+    try:
+        futures = {pool.submit(simulate_night, *job): number for number, job in enumerate(jobs)}
+        paths: list[Path] = [Path()] * len(jobs)
+        for future in _shown(as_completed(futures), len(jobs), progress):
+            paths[futures[future]] = future.result()
+        return paths
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _shown(items, total, progress):
+    if not progress:
+        return items
+    from tqdm import tqdm
+
+    return tqdm(items, total=total, desc="simulated nights", unit="night")
+
+
+def _write_cohort(out: Path, paths: list[Path], seconds: int, seed: int) -> None:
+    rows = []
+    for path in paths:
+        truth = json.loads(path.with_suffix(".truth.json").read_text())
+        rows.append(
+            {
+                "recording": path.stem,
+                "subject": path.stem,
+                "files": truth["files"],
+                "individual": truth["individual"],
+                "stages": truth["stages"],
+            }
+        )
+    cohort = {
+        "cohort": "simulated",
+        "simulated": True,
+        "seed": seed,
+        "hours": seconds / 3600,
+        "code": code_version(),
+        "nights": rows,
+    }
+    write_atomic(out / "cohort.json", (json.dumps(cohort, indent=1) + "\n").encode())
+
+
+def _complete(out: Path, stem: str, parameters: dict) -> bool:
+    try:
+        # the parameters stand at the head of a file of megabytes
+        with (out / f"{stem}.truth.json").open() as file:
+            head = file.read(2000)
+        found = re.search(r'"parameters":(\{[^}]*\}),"files":(\{[^}]*\})', head)
+        if not found or json.loads(found[1]) != parameters:
+            return False
+        sizes = json.loads(found[2])
+        return all((out / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError):
+        return False
+
+
+def _checked(hours: float, seed: int, index: int) -> int:
+    if not (math.isfinite(hours) and SHORTEST <= hours <= LONGEST):
+        raise ConfigError(
+            "hours", f"{hours} is not a night's length", f"use {SHORTEST:g} to {LONGEST:g}"
+        )
+    if seed < 0 or index < 0:
+        raise ConfigError("seed", f"seed {seed}, index {index}", "use whole numbers from 0 up")
+    return round(hours * 3600 / EPOCH) * EPOCH

@@ -1,0 +1,287 @@
+"""The electroencephalogram: background by state, and the waves a technologist looks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sleeplm_jax.recordings.simulator.arousals import Arousal
+from sleeplm_jax.recordings.simulator.hypnogram import N1, N2, N3, W_CLOSED, W_OPEN, Bouts, R
+from sleeplm_jax.recordings.simulator.individual import Individual
+from sleeplm_jax.recordings.simulator.noise import FrameNoise, add_waves, fluctuation, smooth
+
+RATE = 128  # Hz of EEG and EOG
+
+# Background of each state: PSD at 1 Hz (µV²/Hz) and 1/f exponent. The exponent steepens with
+# depth (Lendner et al. 2020, eLife 9:e55092; Miskovic et al. 2019, Hum Brain Mapp 40:538-51).
+_APERIODIC = {
+    W_OPEN: (14.0, 1.35),
+    W_CLOSED: (12.0, 1.35),
+    N1: (17.0, 1.65),
+    N2: (44.0, 2.05),
+    N3: (150.0, 1.95),
+    R: (17.0, 1.75),
+}
+
+
+@dataclass
+class Brain:
+    """Signals float32 [seconds * RATE] in µV, and the events put into them (s)."""
+
+    c3: np.ndarray
+    c4: np.ndarray
+    frontal: np.ndarray  # what the eye electrodes pick up
+    truth: dict[str, list] = field(default_factory=dict)
+
+
+def state_weights(states: np.ndarray, bouts_mix: np.ndarray) -> np.ndarray:
+    """Weights of the six states [seconds, 6]: soft borders, and neighbours mixed in by bout.
+
+    `bouts_mix` [seconds] in (-1, 1): how much of the next lighter (< 0) or deeper (> 0) state
+    shows through, since no bout is a pure specimen.
+    """
+    weights = np.zeros((len(states), 6))
+    weights[np.arange(len(states)), states] = 1
+    lighter = np.array([W_OPEN, W_CLOSED, W_CLOSED, N1, N2, N1])
+    deeper = np.array([W_CLOSED, N1, N2, N3, N3, N1])
+    index = np.arange(len(states))
+    share = np.abs(bouts_mix)
+    other = np.where(bouts_mix < 0, lighter[states], deeper[states])
+    weights[index, states] -= share
+    weights[index, other] += share
+    return smooth(weights, 2.5)
+
+
+def draw_mix(states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """How impure each second is: slow drifts, larger in N1 and at shallow N2."""
+    size = np.array([0.10, 0.14, 0.30, 0.16, 0.18, 0.14])[states]
+    return np.clip(size * fluctuation(rng, len(states), 45), -0.55, 0.55)
+
+
+def slow_wave_drive(states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Propensity for slow waves [seconds], 1 in steady N3: builds up over minutes, falls fast."""
+    target = np.array([0.0, 0.0, 0.0, 0.10, 1.0, 0.0])[states]
+    rise = np.array([8.0, 8.0, 15.0, 60.0, 45.0, 10.0])[states]
+    drive, level = np.empty(len(states)), 0.0
+    for second, (goal, slow) in enumerate(zip(target, rise, strict=True)):
+        level += (goal - level) / slow
+        drive[second] = level
+    return drive * np.exp(fluctuation(rng, len(states), 90, 0.15))
+
+
+def brain(
+    person: Individual,
+    states: np.ndarray,
+    weights: np.ndarray,
+    arousals: list[Arousal],
+    drive: np.ndarray,
+    phasic: np.ndarray,
+    rng: np.random.Generator,
+) -> Brain:
+    """Both central derivations and the frontal activity seen by the eye electrodes."""
+    seconds = len(states)
+    noise = FrameNoise(seconds, RATE)
+    power = _spectra(person, states, weights, arousals, noise, rng)
+    shared, own3, own4, own_f = (noise.draw(rng) for _ in range(4))
+    # neighbouring electrodes share slow activity more than fast
+    f = noise.frequencies
+    common = (0.55 + 0.33 * np.exp(-f / 9)).astype(np.float32)
+    amplitude = np.sqrt(power)
+    a, b = np.sqrt(common), np.sqrt(1 - common)
+    c3 = noise.synthesise(a * shared + b * own3, amplitude)
+    c4 = noise.synthesise(a * shared + b * own4, amplitude)
+    front = 0.62 * (0.5 + 0.5 * np.exp(-f / 8)).astype(np.float32)
+    frontal = noise.synthesise(0.8 * shared + 0.6 * own_f, amplitude * front)
+    result = Brain(c3, c4, frontal)
+    _slow_waves(result, person, drive, rng)
+    k_onsets = _k_complexes(result, person, weights, drive, rng)
+    _spindles(result, person, weights, drive, k_onsets, rng)
+    _vertex_waves(result, person, weights, rng)
+    _sawtooth(result, weights, phasic, rng)
+    return result
+
+
+def _spectra(person, states, weights, arousals, noise: FrameNoise, rng) -> np.ndarray:
+    """One-sided PSD of every frame, float32 [F, K]."""
+    f = np.maximum(noise.frequencies, 0.1)
+    low = 1 / (1 + (0.35 / f) ** 4)  # amplifiers and skin take the slowest away
+    fast = 1 / (1 + (f / 70) ** 4)
+
+    def peak(centre, width):
+        return np.exp(-0.5 * ((f - centre) / width) ** 2) / (width * np.sqrt(2 * np.pi))
+
+    alpha = person.alpha_uv**2
+    rows = []
+    for state in range(6):
+        level, exponent = _APERIODIC[state]
+        rows.append(level * f ** -(exponent + person.aperiodic_shift) * low)
+    rows[N3] = rows[N3] / np.sqrt(1 + (f / 18) ** 2)
+    beta = peak(19, 4.5) + 0.6 * peak(26, 6)
+    rows[W_OPEN] = rows[W_OPEN] + person.beta_gain * 9 * beta + person.muscle_in_eeg * fast
+    rows[W_CLOSED] = rows[W_CLOSED] + person.beta_gain * 6 * beta + 0.5 * person.muscle_in_eeg * fast
+    rows[N1] = rows[N1] + person.beta_gain * 3 * beta + 14 * peak(person.theta_hz, 1.1)
+    rows[N2] = rows[N2] + 6 * peak(person.theta_hz - 0.5, 1.3) + 2.5 * peak(person.spindle_hz, 1.1)
+    rows[N2] = rows[N2] + 2.5 * peak(9.0, 1.8)
+    rows[N3] = rows[N3] + 10 * peak(person.theta_hz - 0.8, 1.6) + 5 * peak(9.0, 2.0)
+    rows[N3] = rows[N3] + 5 * peak(person.spindle_hz - 0.8, 1.3)
+    rows[R] = rows[R] + person.beta_gain * 3 * beta + 9 * peak(person.theta_hz, 1.2)
+    rows[R] = rows[R] + (0.03 * alpha + 1.5) * peak(person.alpha_hz - 1.2, 0.9)
+    alpha_row = alpha * (peak(person.alpha_hz, 0.65) + 0.06 * peak(2 * person.alpha_hz, 1.2))
+    arousal_row = (
+        0.8 * alpha * peak(person.alpha_hz - 0.3, 1.0)
+        + 16 * peak(person.theta_hz, 1.4)
+        + person.beta_gain * 24 * beta
+        + 12.0 * f**-1.3 * low
+    )
+    table = np.stack([*rows, alpha_row, arousal_row]).astype(np.float32)
+
+    seconds = len(states)
+    grid = np.arange(seconds)
+
+    def framed(values):
+        return np.interp(noise.times, grid, values)
+
+    gains = np.stack([framed(weights[:, state]) for state in range(6)], 1)
+    closed = weights[:, W_CLOSED] + 0.10 * weights[:, W_OPEN] + 0.10 * weights[:, N1]
+    alpha_gain = framed(closed) * np.exp(fluctuation(rng, noise.frames, 4, 0.55) - 0.15)
+    aroused = np.zeros(seconds * 4)
+    for arousal in arousals:
+        first, last = int(arousal.onset * 4), int((arousal.onset + arousal.duration) * 4)
+        aroused[first:last] = np.minimum(arousal.strength, 1.6)
+    aroused = np.interp(noise.times * 4, np.arange(seconds * 4), smooth(aroused, 3))
+    gains *= 1 - 0.6 * np.clip(aroused, 0, 1)[:, None]
+    gains = np.concatenate([gains, alpha_gain[:, None], aroused[:, None]], 1).astype(np.float32)
+    # einsum, not BLAS: the same bits whatever number of threads
+    power = np.einsum("fk,kb->fb", gains, table)
+    for low_edge, high_edge, sd in ((0, 4, 0.28), (4, 8, 0.22), (8, 12, 0.2), (12, 50, 0.2)):
+        band = (f >= low_edge) & (f < high_edge)
+        power[:, band] *= np.exp(fluctuation(rng, noise.frames, 6, sd)).astype(np.float32)[:, None]
+    return power
+
+
+def _place(result: Brain, onsets, waves, gains, rng) -> None:
+    """Add waves [events, samples] to the derivations with `gains` (c3, c4, frontal)."""
+    start = np.round(np.asarray(onsets) * RATE).astype(np.int64)
+    lateral = np.exp(rng.normal(0, 0.12, (len(start), 1))).astype(np.float32)
+    waves = np.asarray(waves, np.float32)
+    add_waves(result.c3, start, waves * gains[0] * lateral)
+    add_waves(result.c4, start, waves * gains[1] / lateral)
+    add_waves(result.frontal, start, waves * gains[2])
+
+
+def _poisson_times(rate: np.ndarray, rng, dead: float) -> np.ndarray:
+    """Times in s of events at `rate` per second [seconds], at least `dead` s apart."""
+    count = rng.poisson(np.clip(rate, 0, None))
+    times = np.repeat(np.arange(len(rate)), count) + rng.random(count.sum())
+    times.sort()
+    kept, last = [], -np.inf
+    for time in times:
+        if time - last >= dead:
+            kept.append(time)
+            last = time
+    return np.array(kept)
+
+
+def _slow_waves(result: Brain, person, drive, rng) -> None:
+    """Down state, then up state; amplitude lognormal, in trains, frontal more than central."""
+    seconds = len(drive)
+    rate = 1.05 * np.clip(drive, 0, 1.3) * np.exp(fluctuation(rng, seconds, 6, 0.5) - 0.12)
+    onsets = _poisson_times(rate, rng, 0.45)
+    n = len(onsets)
+    if n == 0:
+        return
+    level = np.interp(onsets, np.arange(seconds), drive)
+    size = person.slow_wave_uv * np.exp(rng.normal(0, 0.33, n)) * (0.55 + 0.45 * np.clip(level, 0, 1.2))
+    down = (0.5 / person.slow_wave_hz * np.exp(rng.normal(-0.12, 0.2, n)))[:, None]
+    up = (0.5 / person.slow_wave_hz * np.exp(rng.normal(0.10, 0.2, n)))[:, None]
+    t = np.arange(int(2.2 * RATE)) / RATE
+    wave = np.where(t < down, -0.55 * np.sin(np.pi * np.clip(t / down, 0, 1)) ** 1.15, 0)
+    wave += np.where(t >= down, 0.45 * np.sin(np.pi * np.clip((t - down) / up, 0, 1)), 0)
+    wave = smooth(wave.T, 0.02 * RATE).T
+    _place(result, onsets, wave * size[:, None], (1.0, 1.0, 0.72), rng)
+    large = size > 75
+    result.truth["slow_waves"] = [
+        [round(float(a), 2), round(float(s), 1)]
+        for a, s in zip(onsets[large], size[large], strict=True)
+    ]
+
+
+def _k_complexes(result: Brain, person, weights, drive, rng) -> np.ndarray:
+    rate = person.k_complexes_per_minute / 60 * np.clip(weights[:, N2] - 0.15, 0, 1) * 1.2
+    onsets = _poisson_times(rate, rng, 6.0)
+    n = len(onsets)
+    t = np.arange(int(1.6 * RATE)) / RATE
+    size = (0.62 * person.slow_wave_uv + 38) * np.exp(rng.normal(0, 0.22, n))
+    sharp = rng.uniform(0.09, 0.13, (n, 1))
+    slow = rng.uniform(0.17, 0.26, (n, 1))
+    wave = 0.10 * np.exp(-0.5 * ((t - 0.12) / 0.05) ** 2)
+    wave = wave - 0.58 * np.exp(-0.5 * ((t - 0.36) / sharp) ** 2)
+    wave = wave + 0.42 * np.exp(-0.5 * ((t - 0.36 - 2.1 * sharp - slow) / slow) ** 2)
+    _place(result, onsets, wave * size[:, None], (1.0, 1.0, 0.8), rng)
+    result.truth["k_complexes"] = [
+        [round(float(a), 2), round(float(s), 1)] for a, s in zip(onsets, size, strict=True)
+    ]
+    return onsets
+
+
+def _spindles(result: Brain, person, weights, drive, k_onsets, rng) -> None:
+    """11-16 Hz, 0.5-2 s, waxing and waning; they cluster every 50 s and ride on K complexes.
+
+    Clustering: Lecci et al. 2017, Sci Adv 3:e1602026.
+    """
+    seconds = len(drive)
+    slow = 1 + 0.6 * np.sin(2 * np.pi * np.cumsum(0.02 * np.exp(fluctuation(rng, seconds, 100, 0.2))))
+    density = np.clip(weights[:, N2] - 0.1, 0, 1) * 1.1 + 0.45 * weights[:, N3]
+    onsets = _poisson_times(person.spindles_per_minute / 60 * slow * density, rng, 1.5)
+    riding = k_onsets[rng.random(len(k_onsets)) < 0.4] + 0.7
+    onsets = np.sort(np.concatenate([onsets, riding]))
+    n = len(onsets)
+    t = np.arange(int(2.2 * RATE)) / RATE
+    duration = np.clip(rng.gamma(6, 0.16, (n, 1)), 0.5, 2.0)
+    hertz = np.clip(rng.normal(person.spindle_hz, 0.45, (n, 1)), 11.1, 15.9)
+    size = person.spindle_uv * np.exp(rng.normal(0, 0.28, (n, 1)))
+    x = np.clip(t / duration, 0, 1)
+    skew = rng.uniform(0.8, 1.3, (n, 1))
+    envelope = np.sin(np.pi * x**skew) ** 1.3
+    chirp = -0.35 * (x - 0.5) * duration  # they slow down a little
+    angle = 2 * np.pi * (hertz + chirp) * t + rng.uniform(0, 2 * np.pi, (n, 1))
+    wave = 0.5 * size * envelope * np.sin(angle)
+    _place(result, onsets, wave, (1.0, 1.0, 0.32), rng)
+    result.truth["spindles"] = [
+        [round(float(a), 2), round(float(d), 2), round(float(h), 2), round(float(s), 1)]
+        for a, d, h, s in zip(onsets, duration[:, 0], hertz[:, 0], size[:, 0], strict=True)
+    ]
+
+
+def _vertex_waves(result: Brain, person, weights, rng) -> None:
+    """Sharp negative waves under 0.5 s, in deeper N1."""
+    rate = 3.0 / 60 * np.clip(weights[:, N1] - 0.3, 0, 1) * (0.5 + 2 * weights[:, N2])
+    onsets = _poisson_times(rate, rng, 1.5)
+    n = len(onsets)
+    t = np.arange(int(0.7 * RATE)) / RATE
+    width = rng.uniform(0.035, 0.06, (n, 1))
+    size = (30 + 0.35 * person.slow_wave_uv) * np.exp(rng.normal(0, 0.25, (n, 1)))
+    wave = -0.75 * np.exp(-0.5 * ((t - 0.2) / width) ** 2)
+    wave = wave + 0.25 * np.exp(-0.5 * ((t - 0.2 - 3.2 * width) / (1.6 * width)) ** 2)
+    _place(result, onsets, size * wave, (1.0, 1.0, 0.35), rng)
+    result.truth["vertex_waves"] = [round(float(a), 2) for a in onsets]
+
+
+def _sawtooth(result: Brain, weights, phasic, rng) -> None:
+    """Trains of notched triangular waves, 2-6 Hz, before and between bursts of eye movements."""
+    rate = np.clip(weights[:, R] - 0.3, 0, 1) * (0.004 + 0.02 * np.roll(phasic, -4))
+    onsets = _poisson_times(rate, rng, 6)
+    n = len(onsets)
+    t = np.arange(int(6 * RATE)) / RATE
+    duration = rng.uniform(2, 5.5, (n, 1))
+    hertz = rng.uniform(2.4, 4.2, (n, 1))
+    x = np.clip(t / duration, 0, 1)
+    phase = (hertz * t + 0.06 * np.sin(2 * np.pi * 0.7 * t)) % 1.0
+    tooth = np.where(phase < 0.68, phase / 0.68, (1 - phase) / 0.32) - 0.5
+    size = rng.uniform(20, 42, (n, 1))
+    wave = size * tooth * np.sin(np.pi * x) ** 0.6
+    _place(result, onsets, wave, (1.0, 1.0, 0.5), rng)
+    result.truth["sawtooth_trains"] = [
+        [round(float(a), 2), round(float(d), 2)] for a, d in zip(onsets, duration[:, 0], strict=True)
+    ]

@@ -1,0 +1,129 @@
+"""What a model says about one night: stages, similarity to queries, captions of chosen epochs.
+
+Shapes: E epochs, S stages (order of config.STAGES), Q queries, D embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sleeplm_jax.captions.prompts import stage_prompts
+from sleeplm_jax.captions.render import render
+from sleeplm_jax.config import CAPTION_KINDS, STAGES
+from sleeplm_jax.evaluation.staging import (
+    stage_directions,
+    stage_probabilities,
+    stage_similarities,
+    unit,
+)
+from sleeplm_jax.recordings.night import Night
+from sleeplm_jax.reports.palette import HYPNOGRAM_ORDER
+
+QUERIES = (
+    "deep sleep with large slow waves",
+    "rapid eye movements and a relaxed chin muscle",
+    "a pause in breathing and a fall in oxygen",
+    "the sleeper is awake and moving",
+)
+ABSENT = "no measurement"
+EPOCHS_A_CALL = 128
+
+
+@dataclass(frozen=True)
+class Described:
+    """One epoch in words."""
+
+    epoch: int
+    why: str  # why this epoch was chosen
+    generated: dict[str, str]  # caption kind -> the model's words
+    measured: dict[str, str | None]  # caption kind -> caption of the measurements, if any
+
+
+@dataclass(frozen=True)
+class NightReading:
+    predicted: np.ndarray  # int [E], index into STAGES
+    probabilities: np.ndarray  # [E, S], relative
+    queries: tuple[str, ...]
+    query_similarity: np.ndarray  # [Q, E], cosine
+    described: tuple[Described, ...]
+
+
+def read_night(
+    model,
+    night: Night,
+    records: Sequence[dict | None] | None,
+    queries: Sequence[str] = QUERIES,
+    kinds: Sequence[str] = CAPTION_KINDS,
+    seed: int = 0,
+    progress: Callable[[float], None] = lambda share: None,
+) -> NightReading:
+    """Runs the model over the night. records: one an epoch (or None): what was measured.
+
+    Deterministic in `seed`, which draws only the wording of measured captions. `progress` is
+    called with the share done.
+    """
+    embedded = []
+    for start in range(0, len(night.signals), EPOCHS_A_CALL):
+        rows = slice(start, start + EPOCHS_A_CALL)
+        embedded.append(model.embed_signals(night.signals[rows], night.mask[rows]))
+        progress(0.5 * min(start + EPOCHS_A_CALL, len(night.signals)) / len(night.signals))
+    embeddings = unit(np.concatenate(embedded))
+    similarity = stage_similarities(embeddings, stage_directions(model, stage_prompts()))
+    predicted = similarity.argmax(-1)
+    queries = tuple(queries)
+    heat = np.zeros((0, len(embeddings)), np.float32)
+    if queries:
+        heat = unit(np.asarray(model.embed_texts(list(queries)))) @ embeddings.T
+    chosen = choose_epochs(predicted, records)
+    rows = np.array(list(chosen), int)
+    generated = {}
+    for number, kind in enumerate(kinds):
+        generated[kind] = model.caption(night.signals[rows], night.mask[rows], kind)
+        progress(0.5 + 0.5 * (number + 1) / len(kinds))
+    described = tuple(
+        Described(
+            epoch=int(epoch),
+            why=why,
+            generated={kind: generated[kind][i].strip() for kind in kinds},
+            measured={kind: _measured(records, epoch, kind, seed, night.spec) for kind in kinds},
+        )
+        for i, (epoch, why) in enumerate(chosen.items())
+    )
+    scale = float(getattr(model, "logit_scale", 20.0))
+    return NightReading(
+        predicted, stage_probabilities(similarity, scale), queries, heat, described
+    )
+
+
+def choose_epochs(
+    predicted: np.ndarray, records: Sequence[dict | None] | None
+) -> dict[int, str]:
+    """{epoch: why}, in order of time: no picking by how well the model did.
+
+    The middle of the longest stretch predicted as each stage, and the epoch with the most scored
+    events (the first of them), if there is any event.
+    """
+    chosen: dict[int, list[str]] = {}
+    starts = np.flatnonzero(np.r_[True, predicted[1:] != predicted[:-1]])
+    lengths = np.diff(np.r_[starts, len(predicted)])
+    for name in HYPNOGRAM_ORDER:
+        runs = np.flatnonzero(predicted[starts] == STAGES.index(name))
+        if len(runs):
+            longest = runs[lengths[runs].argmax()]
+            middle = int(starts[longest] + (lengths[longest] - 1) // 2)
+            chosen.setdefault(middle, []).append(f"middle of the longest stretch read as {name}")
+    if records is not None:
+        events = np.array([len(r["events"]) if r else 0 for r in records])
+        if len(events) and events.max() > 0:
+            chosen.setdefault(int(events.argmax()), []).append("most scored events")
+    return {epoch: ", ".join(chosen[epoch]) for epoch in sorted(chosen)}
+
+
+def _measured(records, epoch: int, kind: str, seed: int, spec) -> str | None:
+    if records is None or records[epoch] is None:
+        return None
+    rng = np.random.default_rng([seed, epoch, CAPTION_KINDS.index(kind)])
+    return render(records[epoch], kind, rng, spec=spec)

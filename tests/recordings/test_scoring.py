@@ -1,0 +1,232 @@
+"""Formats of scoring, stage codes, and fitting a scoring to its recording."""
+
+import datetime
+
+import edfio
+import numpy as np
+import pytest
+from edf_files import c3, hypnogram, write
+
+from sleeplm_jax.config import MOVEMENT, UNSCORED
+from sleeplm_jax.errors import RecordingError
+from sleeplm_jax.recordings.events import EVENT_KINDS, event_kind
+from sleeplm_jax.recordings.scoring import find_scoring, read_scoring
+from sleeplm_jax.recordings.stages import stages_from_spans
+
+
+def stage(*names):
+    return [f"Sleep stage {name}" for name in names]
+
+
+def test_edf_plus_stages_of_both_rules(tmp_path):
+    path = hypnogram(tmp_path / "a.edf", [*stage("W", "1", "2", "3", "4", "R", "?"), "Movement time"])
+    scoring = read_scoring(path, 240)
+    assert scoring.stages.tolist() == [0, 1, 2, 3, 3, 4, UNSCORED, MOVEMENT]
+    assert (scoring.source, scoring.rules, scoring.flags) == ("edf+", "R&K", ())
+    path = hypnogram(tmp_path / "b.edf", stage("W", "N1", "N2", "N3", "R"))
+    scoring = read_scoring(path, None)
+    assert scoring.stages.tolist() == [0, 1, 2, 3, 4] and scoring.rules == "AASM"
+
+
+def test_long_spans_and_events(tmp_path):
+    notes = [
+        edfio.EdfAnnotation(0, 90, "Sleep stage W"),
+        edfio.EdfAnnotation(90, 60, "Sleep stage 2"),
+        edfio.EdfAnnotation(100.5, 12, "Obstructive apnea"),
+        edfio.EdfAnnotation(111, None, "Lights off"),
+    ]
+    scoring = read_scoring(write(tmp_path / "a.edf", [c3(150)], annotations=notes), 150)
+    assert scoring.stages.tolist() == [0, 0, 0, 2, 2]
+    first, second = scoring.events
+    assert (first.kind, first.onset, first.duration) == ("obstructive_apnea", 100.5, 12)
+    assert second.kind == "other"
+
+
+def test_scoring_longer_and_shorter_than_the_signal(tmp_path):
+    path = hypnogram(tmp_path / "a.edf", stage(*["W"] * 20))
+    longer = read_scoring(path, 300)
+    assert len(longer.stages) == 10
+    assert longer.flags == ("scoring_longer_than_signal: 20 epochs scored, 10 recorded",)
+    shorter = read_scoring(path, 900)
+    assert shorter.stages.tolist() == [0] * 20 + [UNSCORED] * 10
+    assert shorter.flags == ("scoring_shorter_than_signal: 20 epochs scored, 30 recorded",)
+    begun = read_scoring(path, 585)  # the last epoch was begun: scored, but not whole
+    assert len(begun.stages) == 19 and begun.flags == ()
+
+
+def test_scoring_that_starts_later_is_shifted(tmp_path):
+    late = datetime.time(0, 31)
+    path = hypnogram(tmp_path / "a.edf", stage("W", "2", "R"), start=late)
+    scoring = read_scoring(path, 180, start=datetime.time(0, 30))
+    assert scoring.stages.tolist() == [UNSCORED, UNSCORED, 0, 2, 4, UNSCORED]
+    assert any("scoring_shifted" in flag for flag in scoring.flags)
+    across_midnight = read_scoring(path, 7200, start=datetime.time(23, 1))
+    assert across_midnight.stages[180:183].tolist() == [0, 2, 4]
+    with pytest.raises(RecordingError, match="shares no epoch"):
+        read_scoring(path, 180, start=datetime.time(6, 0))
+
+
+def test_unknown_stage_codes_are_listed(tmp_path):
+    path = hypnogram(tmp_path / "a.edf", stage("W", "N7", "2"))
+    with pytest.raises(RecordingError, match="Sleep stage N7"):
+        read_scoring(path, 90)
+    with pytest.raises(RecordingError, match="no sleep stages"):
+        read_scoring(hypnogram(tmp_path / "b.edf", ["Recording starts"]), 90)
+
+
+def test_spans_off_the_grid_take_the_stage_at_the_middle():
+    stages, flags = stages_from_spans([(0, 40, 0), (40, 50, 2)])
+    assert stages.tolist() == [0, 2, 2] and "off_the_30_s_grid: 1 of 2" in flags[0]
+    stages, flags = stages_from_spans([(0, 60, 0), (30, 60, 2)])
+    assert stages.tolist() == [0, 2, 2] and "overlapping_stages: 1" in flags[0]
+    stages, flags = stages_from_spans([(0, 30, 0), (90, 0, 4)])
+    assert stages.tolist() == [0, UNSCORED, UNSCORED, 4] and flags == ()
+
+
+PROFUSION = """<?xml version="1.0"?>
+<CMPStudyConfig><EpochLength>{length}</EpochLength>
+<ScoredEventSettings><ScoredEventSetting><Name>Hypopnea</Name></ScoredEventSetting>
+</ScoredEventSettings><ScoredEvents>
+<ScoredEvent><Name>SpO2 desaturation</Name><LowestSpO2>87.5</LowestSpO2><Desaturation>5</Desaturation>
+<Start>20.5</Start><Duration>18</Duration><Input>SaO2</Input></ScoredEvent>
+<ScoredEvent><Name>Arousal ()</Name><Start>{start}</Start><Duration>4</Duration></ScoredEvent>
+</ScoredEvents><SleepStages>{stages}</SleepStages></CMPStudyConfig>"""
+
+
+def profusion(path, codes="0123456 9".replace(" ", ""), start="61", length="30", root=None):
+    stages = "".join(f"<SleepStage>{code}</SleepStage>" for code in codes)
+    text = PROFUSION.format(stages=stages, start=start, length=length)
+    path.write_text(text.replace("CMPStudyConfig", root) if root else text)
+    return path
+
+
+def test_profusion(tmp_path):
+    scoring = read_scoring(profusion(tmp_path / "a.xml"), None)
+    assert scoring.stages.tolist() == [0, 1, 2, 3, 3, 4, MOVEMENT, UNSCORED]
+    assert scoring.rules == "R&K"
+    desaturation, arousal = scoring.events
+    assert (desaturation.kind, desaturation.value) == ("desaturation", 87.5)
+    assert (desaturation.onset, desaturation.end, desaturation.channel) == (20.5, 38.5, "SaO2")
+    assert (arousal.kind, arousal.value, arousal.channel) == ("arousal", None, None)
+
+
+@pytest.mark.parametrize(
+    "more, finding",
+    [
+        (dict(codes="0127"), "'7'"),
+        (dict(start="soon"), "ScoredEvent 2"),
+        (dict(start="nan"), "ScoredEvent 2"),
+        (dict(length="20"), "epochs of '20' s"),
+        (dict(codes=""), "no SleepStage"),
+        (dict(root="PSGAnnotation"), "NSRR XML"),
+        (dict(root="html"), "'html'"),
+    ],
+)
+def test_profusion_that_cannot_be_used(tmp_path, more, finding):
+    with pytest.raises(RecordingError, match=finding):
+        read_scoring(profusion(tmp_path / "a.xml", **more), 240)
+
+
+def test_xml_entities_and_damage_are_refused(tmp_path):
+    path = tmp_path / "a.xml"
+    path.write_text(
+        '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/hostname">]><CMPStudyConfig>&a;</CMPStudyConfig>'
+    )
+    with pytest.raises(RecordingError, match="not a readable XML"):
+        read_scoring(path, 240)
+    path.write_text("<CMPStudyConfig><Sleep")
+    with pytest.raises(RecordingError, match="not a readable XML"):
+        read_scoring(path, 240)
+
+
+def tsv(path, header, *rows):
+    path.write_text("\n".join("\t".join(map(str, row)) for row in (header, *rows)) + "\n")
+    return path
+
+
+def test_bids_names_and_events(tmp_path):
+    path = tsv(
+        tmp_path / "a_events.tsv",
+        ("onset", "duration", "trial_type"),
+        (0, 30, "W"), (30, 30, "N1"), (60, 30, "N2"), (61.5, 4, "arousal"), (90, 30, "N3"),
+        (120, 30, "R"), (150, 30, "n/a"),
+    )  # fmt: skip
+    scoring = read_scoring(path, 180)
+    assert scoring.stages.tolist() == [0, 1, 2, 3, 4, UNSCORED]
+    assert [e.kind for e in scoring.events] == ["arousal"] and scoring.source == "bids"
+
+
+def test_bids_numbers_prefer_the_human(tmp_path):
+    path = tsv(
+        tmp_path / "a_events.tsv",
+        ("onset", "duration", "stage_hum", "stage_ai"),
+        (0, 30, 0, 4), (30, 30, 3, 4), (60, 30, 8, 4),
+    )  # fmt: skip
+    scoring = read_scoring(path, 90)
+    assert scoring.stages.tolist() == [0, 3, UNSCORED] and scoring.flags == ()
+    path = tsv(tmp_path / "b_events.tsv", ("onset", "duration", "stage_ai"), (0, 30, 4))
+    assert "scored_by_machine" in read_scoring(path, 30).flags[0]
+
+
+@pytest.mark.parametrize(
+    "header, row, finding",
+    [
+        (("onset", "duration", "trial_type"), (0, 30, "N4"), "'N4'"),
+        (("onset", "duration", "stage_hum"), (0, 30, 6), "'6'"),
+        (("onset", "duration", "trial_type"), ("x", 30, "W"), "line 2"),
+        (("onset", "stage"), (0, "W"), "has the columns"),
+        (("onset", "duration", "trial_type"), (0, 3, "arousal"), "no sleep stages"),
+    ],
+)
+def test_bids_that_cannot_be_used(tmp_path, header, row, finding):
+    with pytest.raises(RecordingError, match=finding):
+        read_scoring(tsv(tmp_path / "a_events.tsv", header, row), 30)
+
+
+@pytest.mark.parametrize(
+    "wording, kind",
+    [
+        ("Obstructive Apnea", "obstructive_apnea"), ("Central apnoea", "central_apnea"),
+        ("Mixed Apnea", "mixed_apnea"), ("Obstructive Hypopnea", "hypopnea"),
+        ("SpO2 desaturation", "desaturation"), ("SpO2 artifact", "artefact"),
+        ("Arousal ()", "arousal"), ("RERA", "rera"), ("PLM (Left)", "periodic_limb_movement"),
+        ("Limb Movement (Right)", "limb_movement"), ("Unsure", "other"), ("Lights on", "other"),
+    ],
+)  # fmt: skip
+def test_wordings_of_events(wording, kind):
+    assert event_kind(wording) == kind and kind in EVENT_KINDS
+
+
+def test_scoring_beside_a_recording_is_found(tmp_path):
+    def beside(recording, *names):
+        folder = tmp_path / recording.replace(".", "_")
+        folder.mkdir()
+        for name in (recording, *names):
+            (folder / name).touch()
+        found = find_scoring(folder / recording)
+        return found and found.name
+
+    assert beside("a.edf", "b.xml") is None
+    assert beside("b.edf", "b.xml") == "b.xml"
+    assert beside("c.edf", "c-profusion.xml", "c-nsrr.xml") == "c-profusion.xml"
+    assert beside("d.edf", "d-nsrr.xml") == "d-nsrr.xml"
+    night = "SC4001E0-PSG.edf"
+    others = ("SC4002EC-Hypnogram.edf", "SC4011EH-Hypnogram.edf")
+    assert beside(night, "SC4001EC-Hypnogram.edf", *others) == "SC4001EC-Hypnogram.edf"
+    assert beside("sub-1_eeg.edf", "sub-1_events.tsv") == "sub-1_events.tsv"
+    assert beside("e.edf", "e_hypnogram.edf") == "e_hypnogram.edf"
+    with pytest.raises(RecordingError, match=r"f\.xml, f_events\.tsv"):
+        beside("f.edf", "f.xml", "f_events.tsv")
+
+
+def test_absent_and_unknown_files(tmp_path):
+    with pytest.raises(RecordingError, match="no such scoring file"):
+        read_scoring(tmp_path / "a.xml", 30)
+    (tmp_path / "a.docx").touch()
+    with pytest.raises(RecordingError, match="unknown scoring format"):
+        read_scoring(tmp_path / "a.docx", 30)
+    (tmp_path / "a.edf").write_bytes(b"not an edf")
+    with pytest.raises(RecordingError, match="cannot be read"):
+        read_scoring(tmp_path / "a.edf", 30)
+    stages = read_scoring(hypnogram(tmp_path / "b.edf", stage("W", "N1")), None).stages
+    assert stages.dtype == np.int8
