@@ -88,23 +88,22 @@ def is_annotation_only(path: Path) -> bool:
 
 
 def _named(paths: list[Path]) -> list[Found]:
-    stems = Counter(path.resolve().with_suffix("") for path in paths)
-    whole = {}  # x.edf beside x.bdf: only the suffix tells them apart, so it enters the name
-    for path in paths:
-        full = path.resolve()
-        last = full.name if stems[full.with_suffix("")] > 1 else full.stem
-        whole[path] = tuple(map(_plain, (*full.parent.parts[1:], last)))
-    used = dict.fromkeys(paths, 1)
+    whole = {path: tuple(map(_plain, path.resolve().with_suffix("").parts[1:])) for path in paths}
+    used = dict.fromkeys(whole.values(), 1)
     while True:  # take in parents' names until every name is its own
-        counts = Counter(whole[path][-used[path] :] for path in paths)
-        shared = [p for p in paths
-                  if counts[whole[p][-used[p] :]] > 1 and used[p] < len(whole[p])]
+        counts = Counter(parts[-used[parts] :] for parts in used)
+        shared = [p for p in used if counts[p[-used[p] :]] > 1 and used[p] < len(p)]
         if not shared:
             break
-        for path in shared:
-            used[path] += 1
-    names = {path: whole[path][-used[path] :] for path in paths}
-    return [Found(p, "-".join(names[p]), "-".join(names[p][:-1]) or None) for p in paths]
+        for parts in shared:
+            used[parts] += 1
+    twins = Counter(whole.values())  # x.edf beside x.bdf: only the suffix tells them apart
+    found = []
+    for path, parts in whole.items():
+        names = parts[-used[parts] :]
+        suffix = path.suffix if twins[parts] > 1 else ""
+        found.append(Found(path, "-".join(names) + suffix, "-".join(names[:-1]) or None))
+    return found
 
 
 def _plain(text: str) -> str:

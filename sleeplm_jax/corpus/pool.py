@@ -140,9 +140,10 @@ def _prepare(job: NightJob, target: Path) -> dict:
     from sleeplm_jax.recordings.prepare import prepare_night
 
     night = prepare_night(job.path, cohort=job.cohort, montage=job.montage, spec=job.spec)
+    night = dataclasses.replace(night, recording=job.night)
     if job.folder:  # several recordings share this file name: the folder's tells them apart
         night = dataclasses.replace(
-            night, recording=job.night, subject=f"{job.folder}-{night.subject}",
+            night, subject=f"{job.folder}-{night.subject}",
             flags=(*night.flags, "subject named after its folder"),
         )
     write_night(night, measure_night(night), target)

@@ -99,7 +99,9 @@ def _integer(path: Path, raw: bytes, name: str, low: int, high: int) -> int:
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
+    """What the fixed header says, checked against the file."""
+
     kind: str  # "EDF" or "BDF"
     reserved: str
     records: int
@@ -107,8 +109,11 @@ class _Layout:
     flags: tuple[str, ...]
 
 
-def _check_layout(path: Path) -> _Layout:
-    """Sizes in the header against the file's size, before anything is allocated."""
+def check_layout(path: Path) -> Layout:
+    """Sizes in the header against the file's size, before anything is allocated.
+
+    Raises RecordingError for what is not a whole EDF or BDF file with data.
+    """
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -181,7 +186,7 @@ def _check_layout(path: Path) -> _Layout:
             "the rest is left out"
         )
     reserved = fixed[192:236].decode("latin-1").strip()
-    return _Layout(kind, reserved, records, record_s, tuple(flags))
+    return Layout(kind, reserved, records, record_s, tuple(flags))
 
 
 def _signal_count(path: Path, fixed: bytes) -> int:
@@ -195,9 +200,9 @@ def _signal_count(path: Path, fixed: bytes) -> int:
     return _integer(path, fixed[252:256], "number of signals", 1, MAX_SIGNALS)
 
 
-def _check_gaps(path: Path, edf, layout: _Layout) -> None:
+def _check_gaps(path: Path, edf, layout: Layout) -> None:
     """EDF+D: the first time stamp of every record must lie on the regular grid."""
-    if not layout.reserved.startswith((f"{layout.kind}+D")):
+    if not layout.reserved.startswith(f"{layout.kind}+D"):
         return
     annotations = [s for s in edf._signals if s._is_annotation_signal]
     if not annotations:
@@ -258,7 +263,7 @@ def open_recording(path: Path | str) -> Recording:
     Format: Kemp & Olivan 2003 (EDF+), https://www.edfplus.info/specs/edfplus.html.
     """
     path = Path(path)
-    layout = _check_layout(path)
+    layout = check_layout(path)
     import edfio
 
     read = edfio.read_bdf if layout.kind == "BDF" else edfio.read_edf
@@ -300,7 +305,7 @@ def open_recording(path: Path | str) -> Recording:
     return Recording(path, infos, layout.records * layout.record_s, start, flags, edf.signals)
 
 
-def _signal_info(signal, layout: _Layout) -> SignalInfo:
+def _signal_info(signal, layout: Layout) -> SignalInfo:
     low, high = float(signal.physical_min), float(signal.physical_max)
     readable = low != high and signal.digital_min != signal.digital_max
     return SignalInfo(

@@ -34,7 +34,8 @@ def parse_expression(text: str) -> tuple[tuple[str, float], ...]:
         if match is None:
             raise ValueError(f"cannot read {text[position:].strip()!r} in {text!r}")
         kind = match.lastgroup
-        if kind == "sign" and match.start("sign") > 0 and not text[match.start("sign") - 1].isspace():
+        before = text[: match.start("sign")] if kind == "sign" else ""
+        if before and not before[-1].isspace():
             raise ValueError(f"put spaces on both sides of {match['sign']!r} in {text!r}")
         tokens.append((kind, match[kind]))
         position = match.end()

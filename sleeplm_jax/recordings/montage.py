@@ -98,8 +98,11 @@ def load_montage(name_or_path: str | Path) -> Montage:
     """
     text = str(name_or_path)
     if text in known_montages():
-        source, raw = text, (resources.files(__package__) / "montages" / f"{text}.yaml").read_text(
-            encoding="utf-8"
+        source, raw = (
+            text,
+            (resources.files(__package__) / "montages" / f"{text}.yaml").read_text(
+                encoding="utf-8"
+            ),
         )
     elif Path(text).is_file():
         source, raw = text, Path(text).read_text(encoding="utf-8", errors="replace")
@@ -204,7 +207,8 @@ def choose_montage(recording: Recording, cohort: str | None = None) -> Montage:
         for wanted, name, transducer in montage.matches:
             if len(wanted) <= most or not fnmatch.fnmatch(recording.path.name, name):
                 continue
-            if not any(fnmatch.fnmatch(s.transducer.casefold(), transducer) for s in recording.signals):
+            transducers = {s.transducer.casefold() for s in recording.signals}
+            if not any(fnmatch.fnmatch(text, transducer) for text in transducers):
                 continue
             if all(same_label(label) in labels for label in wanted):
                 best, most = montage, len(wanted)
@@ -227,17 +231,14 @@ def _find_label(recording: Recording, label: str) -> int | str:
 
 def resolve(recording: Recording, montage: Montage) -> dict[str, Resolution | None]:
     """Every canonical channel's derivation in this file, or None where it has none."""
-    return {
-        name: next(
-            (
-                found
-                for number, candidate in enumerate(montage.channels.get(name, ()), start=1)
-                if isinstance(found := _try(recording, montage, name, number, candidate), Resolution)
-            ),
-            None,
-        )
-        for name in CHANNELS
-    }
+    resolved: dict[str, Resolution | None] = dict.fromkeys(CHANNELS)
+    for name in CHANNELS:
+        for number, candidate in enumerate(montage.channels.get(name, ()), start=1):
+            found = _try(recording, montage, name, number, candidate)
+            if isinstance(found, Resolution):
+                resolved[name] = found
+                break
+    return resolved
 
 
 def unresolved_reasons(recording: Recording, montage: Montage, channel: str) -> tuple[str, ...]:
@@ -288,8 +289,10 @@ def _try(
         if not isinstance(index, str) and recording.signals[index].rate == rate:
             upright = (index, candidate.upright[1])
     row = f"montage {montage.name}, row {number} of {name}"
-    why = f"{row}: " + ("stand-in, " if candidate.stand_in else "") + (
-        candidate.note or "its labels are in the file"
+    why = (
+        f"{row}: "
+        + ("stand-in, " if candidate.stand_in else "")
+        + (candidate.note or "its labels are in the file")
     )
     return Resolution(
         channel=name,

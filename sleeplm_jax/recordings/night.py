@@ -1,4 +1,4 @@
-"""The inner form of a recording on its way to tensors: traces, events, scoring, a prepared night."""
+"""A recording on its way to tensors: traces, events, scoring, a prepared night."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Event:
-    """A scored event; `onset` in seconds from the recording's start, both onset and duration >= 0."""
+    """A scored event; `onset` and `duration` in s from the recording's start, both >= 0."""
 
     kind: str  # of scoring.EVENT_KINDS
     onset: float
@@ -77,7 +77,7 @@ class Night:
     path: Path
     spec: SignalSpec
     signals: np.ndarray  # float32 [E, C, T]: z units clipped to +-6; POS integer codes
-    mask: np.ndarray  # bool [E, C]: False where a channel is missing (its signals are zeros, POS -1)
+    mask: np.ndarray  # bool [E, C]: False where missing (signals are zeros there, POS -1)
     scale: np.ndarray  # float32 [C]: physical units (µV) per z unit; 1 for POS, 0 where missing
     offset: np.ndarray  # float32 [C]: physical units at z = 0
     stages: np.ndarray  # int8 [E]

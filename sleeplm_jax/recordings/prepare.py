@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sleeplm_jax.config import SignalSpec, UNSCORED
+from sleeplm_jax.config import UNSCORED, SignalSpec
 from sleeplm_jax.errors import RecordingError
 from sleeplm_jax.recordings import signals as dsp
 from sleeplm_jax.recordings.channels import CHANNELS, MICROVOLT, POSITION_UNKNOWN, Channel
@@ -24,6 +24,8 @@ from sleeplm_jax.recordings.night import Night, Resolution, Scoring, Trace
 from sleeplm_jax.recordings.scoring import find_scoring, read_scoring
 from sleeplm_jax.recordings.stages import EPOCH_S
 
+SLEEPLM = SignalSpec()
+
 
 def prepare_night(
     path: Path | str,
@@ -31,7 +33,7 @@ def prepare_night(
     scoring: Path | str | None = "auto",
     cohort: str | None = None,
     montage: str | Path | Montage | None = None,
-    spec: SignalSpec = SignalSpec(),
+    spec: SignalSpec = SLEEPLM,
 ) -> Night:
     """A recording and its scoring as tensors: signals [E, C, T] for C = spec.channels.
 
@@ -179,7 +181,8 @@ def _standardised(channel: Channel, trace: Trace, spec: SignalSpec, epochs: int,
     signals[flat] = 0.0
     flags = []
     if flat.any():
-        flags.append(f"flat_epochs: {channel.name} does not change in {int(flat.sum())} of {epochs}")
+        still = int(flat.sum())
+        flags.append(f"flat_epochs: {channel.name} does not change in {still} of {epochs}")
     return (signals, ~flat, offset, scale), flags
 
 
@@ -254,8 +257,7 @@ def inspect_recording(
         "unresolved": {
             name: list(reasons)
             for name, resolution in resolved.items()
-            if resolution is None
-            and (reasons := unresolved_reasons(recording, chosen, name))
+            if resolution is None and (reasons := unresolved_reasons(recording, chosen, name))
         },
         "flags": flags,
         "scoring": found.name if found else None,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sleeplm_jax.config import MOVEMENT
 from sleeplm_jax.errors import RecordingError
+from sleeplm_jax.recordings.edf import check_layout
 from sleeplm_jax.recordings.events import event_kind
 from sleeplm_jax.recordings.night import Event, Scoring
 from sleeplm_jax.recordings.stages import (
@@ -37,6 +38,7 @@ def read_edf_scoring(
 
     Raises RecordingError for a damaged file, one without stages, or unknown stage codes.
     """
+    check_layout(path)  # MNE takes any bytes for a file without annotations
     own_start = _start_of(path)
     try:
         import mne

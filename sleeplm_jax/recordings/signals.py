@@ -55,9 +55,7 @@ def to_rate(values: np.ndarray, rate: float, target: float, samples: int) -> np.
     values = np.asarray(values, np.float64)
     ratio = _ratio(rate, target, len(values))
     if ratio != 1:
-        values = signal.resample_poly(
-            values, ratio.numerator, ratio.denominator, padtype="median"
-        )
+        values = signal.resample_poly(values, ratio.numerator, ratio.denominator, padtype="median")
     if len(values) < samples:
         values = np.concatenate([values, np.full(samples - len(values), values[-1])])
     return values[:samples]

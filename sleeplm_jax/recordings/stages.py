@@ -27,7 +27,7 @@ _RK_WORDS = frozenset(("1", "2", "3", "4", "s1", "s2", "s3", "s4", "m", "mt"))
 
 
 def rules_of(words) -> str:
-    """"R&K" or "AASM" as the stage words used tell, else "unknown"."""
+    """ "R&K" or "AASM" as the stage words used tell, else "unknown"."""
     plain = {word.casefold() for word in words}
     if plain & _RK_WORDS:
         return "R&K"
@@ -95,6 +95,7 @@ def shifted(scoring_spans, events: list[Event], seconds: float):
     spans = [(onset + seconds, duration, stage) for onset, duration, stage in scoring_spans]
     events = [dataclasses.replace(event, onset=event.onset + seconds) for event in events]
     return spans, events
+
 
 def reject_codes(path: Path, codes, allowed: str) -> None:
     """Raise for stage codes outside a format's vocabulary, listing them (at most eight)."""

@@ -12,7 +12,7 @@ import numpy as np
 from sleeplm_jax.recordings.night import Night
 from sleeplm_jax.reports import panels
 from sleeplm_jax.reports.palette import INK, MUTED, PAPER, RULE, STAGE_COLOURS, STAGE_INK
-from sleeplm_jax.reports.reading import ABSENT, Described, NightReading
+from sleeplm_jax.reports.reading import Described, NightReading
 from sleeplm_jax.reports.spectra import spectrogram
 
 WIDTH = 12.5  # inches, of the whole page
@@ -73,12 +73,14 @@ def night_panels(
         for text, similarity in zip(reading.queries, reading.query_similarity, strict=True)
     ]
     positions = panels.body_positions(night)
-    signals = [Panel(1.5, lambda ax: panels.eeg(ax, time, spectrogram(night)))]
+    found = spectrogram(night)
+    signals = [Panel(0.3 if found is None else 1.5, lambda ax: panels.eeg(ax, time, found))]
     if "SpO2" in night.traces:
         trace = night.traces["SpO2"]
         signals.append(Panel(0.6, lambda ax: panels.oxygen(ax, time, trace.values, trace.rate)))
     if night.events or positions is not None:
-        signals.append(Panel(1.3, lambda ax: panels.events(
+        rows = len(panels.event_rows(night.events)) + (positions is not None)
+        signals.append(Panel(0.1 + 0.24 * rows, lambda ax: panels.events(
             ax, time, night.events, positions, seconds)))
     return {"stages": stages, "language": language, "signals": signals}
 
@@ -156,7 +158,7 @@ def _cards(time, told, predicted, true, seconds, most: int = 6) -> list[_Card]:
     from sleeplm_jax.config import STAGES
 
     told = told[:most]
-    columns = max(14, int(196 / max(len(told), 3)) - 3)
+    columns = max(14, int(186 / max(len(told), 3)) - 3)
     cards = []
     for number, item in enumerate(told, 1):
         stage = STAGES[predicted[item.epoch]]
@@ -164,8 +166,9 @@ def _cards(time, told, predicted, true, seconds, most: int = 6) -> list[_Card]:
         scored = None
         if true is not None and true[item.epoch] >= 0:
             scored = STAGES[true[item.epoch]]
-        words = item.generated.get("stage_event") or next(iter(item.generated.values()), "")
-        measured = item.measured.get("stage_event") or ABSENT
+        kinds = ("stage_event", *item.generated)
+        kind = next((k for k in kinds if item.measured.get(k)), "stage_event")
+        words, measured = item.generated.get(kind, ""), item.measured.get(kind) or ""
         cards.append(_Card(
             number, stage, scored, heading,
             textwrap.wrap(words, columns, max_lines=7, placeholder=" …") or ["(nothing)"],
@@ -194,6 +197,8 @@ def _draw_cards(fig, cards: list[_Card], top: float, tall: float) -> None:
         for words in card.generated:
             y -= line
             fig.text(x, y, words, fontsize=8, va="center")
+        if not card.measured:
+            continue
         y -= 1.25 * line
         fig.text(x, y, "Measured and scored", fontsize=7.5, color=MUTED, va="center")
         if card.scored:
@@ -203,9 +208,10 @@ def _draw_cards(fig, cards: list[_Card], top: float, tall: float) -> None:
         for words in card.measured:
             y -= line
             fig.text(x, y, words, fontsize=8, va="center", color="#4A5560")
-        if i:
-            edge = x - 0.007
-            fig.add_artist(_line(edge, (top - 0.2) / tall, y))
+    for i in range(1, len(cards)):
+        edge = 0.045 + i * width - 0.007
+        deepest = (top - 0.28) / tall - (max(c.lines for c in cards) - 0.5) * line
+        fig.add_artist(_line(edge, (top - 0.2) / tall, deepest))
 
 
 def _line(x: float, top: float, bottom: float):

@@ -72,7 +72,7 @@ def describe_night(
         compared = {name: agreement(true, stages) for name, stages in readers.items()}
     headline = _headline(night, compared)
     png = figure.night_figure(
-        "One night, read by a sleep-language model", headline,
+        f"One {_what(night)}, read by a sleep-language model", headline,
         [(name, groups[name]) for name in ("stages", "language", "signals")],
         time, reading.described, reading.predicted, true, seconds,
     )
@@ -113,8 +113,9 @@ def _page(night, reading: NightReading, time, true, compared, records, images, m
         loader=PackageLoader("sleeplm_jax.reports"), autoescape=True, trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("night.html.j2").render(
+    return environment.get_template("night.html").render(
         title=night.recording,
+        what=_what(night),
         night=night,
         length=_length(len(night.signals) * seconds),
         epochs=len(night.signals),
@@ -198,6 +199,10 @@ def _channel_rows(night: Night) -> list[dict]:
         rows.append({"name": name, "found": found, "share": share,
                      "seen": name in night.spec.channels})
     return rows
+
+
+def _what(night: Night) -> str:
+    return "night" if len(night.signals) * night.spec.seconds >= 3 * 3600 else "recording"
 
 
 def _length(seconds: float) -> str:

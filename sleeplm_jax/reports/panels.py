@@ -51,8 +51,12 @@ class TimeAxis:
         return np.asarray(seconds, np.float64) / self.unit
 
     def apply(self, ax) -> None:
+        from matplotlib.ticker import MultipleLocator
+
         ax.set_xlim(0, self.duration / self.unit)
-        if self.clock is not None and self.duration > SHORT:
+        if self.duration <= SHORT:
+            ax.xaxis.set_major_locator(MultipleLocator(0.5 if self.duration <= 300 else 2))
+        elif self.clock is not None:
             step = 1 if self.duration <= 12 * 3600 else 2
             first = int(np.ceil(self.clock / 3600))
             hours = np.arange(first, (self.clock + self.duration) / 3600 + 1e-9, step)
@@ -158,7 +162,7 @@ def eeg(ax, time: TimeAxis, found: Spectrogram | None) -> None:
     titled(ax, f"EEG spectrogram, {found.channel}{source}", "Hz; brighter is more power (dB)")
     low, high = np.percentile(found.power, [3, 99.3])
     columns = found.power.shape[1]
-    edges = time.at(np.arange(columns + 1) * found.seconds)
+    edges = time.at(found.start + np.arange(columns + 1) * found.seconds)
     bins = np.r_[found.frequencies, 2 * found.frequencies[-1] - found.frequencies[-2]]
     ax.pcolormesh(edges, bins, found.power, cmap="magma", vmin=low, vmax=high, rasterized=True)
     ax.set_ylim(0.5, found.frequencies[-1])
@@ -167,15 +171,19 @@ def eeg(ax, time: TimeAxis, found: Spectrogram | None) -> None:
 
 def query(ax, time: TimeAxis, text: str, similarity: np.ndarray, seconds: float) -> None:
     """One query's cosine over the night [E], on its own scale, with its range at the right."""
-    x = time.at((np.arange(len(similarity)) + 0.5) * seconds)
     low, high = np.percentile(similarity, [1, 99])
     pad = max((high - low) * 0.08, 1e-3)
     base = low - pad
-    smooth = _median(similarity, 9) if len(similarity) >= 60 else similarity
-    ax.vlines(x, base, np.clip(similarity, base, high + pad), color="#B7C9D6",
-              lw=max(0.6, min(12, 700 / len(x))), zorder=1)
-    ax.plot(x, smooth, color="#1D5C85", lw=1.2, zorder=2, marker="o" if len(x) < 12 else None,
-            ms=3)
+    edges = time.at(np.arange(len(similarity) + 1) * seconds)
+    shown = np.clip(np.r_[similarity, similarity[-1:]], base, high + pad)
+    ax.fill_between(edges, base, shown, step="post", color="#BDD0DD", lw=0, zorder=1)
+    if len(similarity) >= 60:
+        from scipy.ndimage import median_filter
+
+        middle = (edges[:-1] + edges[1:]) / 2
+        ax.plot(middle, median_filter(similarity, 9, mode="nearest"), color="#1D5C85", lw=1.2)
+    else:
+        ax.step(edges, shown, where="post", color="#1D5C85", lw=1.2)
     ax.set_ylim(base, high + pad)
     ax.set_yticks([])
     ax.set_title(f"“{text}”", loc="left", fontsize=9, color=INK, style="italic", pad=3)
@@ -186,10 +194,11 @@ def query(ax, time: TimeAxis, text: str, similarity: np.ndarray, seconds: float)
 def events(ax, time: TimeAxis, scored: Sequence[Event], positions: np.ndarray | None,
            seconds: float) -> None:
     """A row a kind of event, and body position [E] (codes) where known."""
-    titled(ax, "Scored events and body position" if positions is not None else "Scored events",
-           "from the scoring file")
-    kinds_found = {event.kind for event in scored}
-    rows = [(name, kinds) for name, kinds in EVENT_ROWS if kinds_found & set(kinds)]
+    names = [n for n, there in (("Scored events", scored), ("body position", positions is not None))
+             if there]
+    title = " and ".join(names)
+    titled(ax, title[:1].upper() + title[1:], "from the scoring file" if scored else "")
+    rows = event_rows(scored)
     least = time.duration / time.unit / 1400  # what is shorter than a pixel is still seen
     labels = []
     for number, (name, kinds) in enumerate(rows):
@@ -213,6 +222,12 @@ def events(ax, time: TimeAxis, scored: Sequence[Event], positions: np.ndarray | 
     ax.grid(axis="y", color=RULE, lw=0.4)
 
 
+def event_rows(scored: Sequence[Event]) -> list[tuple[str, dict[str, str]]]:
+    """The rows of the strip that hold any event: (label, {kind: colour})."""
+    found = {event.kind for event in scored}
+    return [(name, kinds) for name, kinds in EVENT_ROWS if found & set(kinds)]
+
+
 def oxygen(ax, time: TimeAxis, values: np.ndarray, rate: float) -> None:
     """SpO2 in %, [samples] at `rate` Hz; 0 and impossible values are gaps."""
     titled(ax, "Oxygen saturation", "% SpO₂")
@@ -228,7 +243,7 @@ def legend(ax) -> None:
     ax.axis("off")
     for number, name in enumerate(HYPNOGRAM_ORDER):
         ax.text(
-            0.02 + 0.2 * number, 0.5, f" {STAGE_NAMES[name]} ", transform=ax.transAxes, fontsize=8,
+            (0.02, 0.24, 0.44, 0.59, 0.74)[number], 0.5, f" {STAGE_NAMES[name]} ", transform=ax.transAxes, fontsize=8,
             color=STAGE_INK[name], va="center", fontweight="bold",
             bbox={"boxstyle": "round,pad=0.25", "fc": STAGE_COLOURS[name], "ec": "none"},
         )
@@ -259,8 +274,3 @@ def _positions(ax, time: TimeAxis, codes: np.ndarray, seconds: float) -> None:
             ax.text((x0 + x1) / 2, -0.02, POSITIONS[code], ha="center", va="center", fontsize=7,
                     color="white" if code == 2 else INK)
 
-
-def _median(values: np.ndarray, width: int) -> np.ndarray:
-    from scipy.ndimage import median_filter
-
-    return median_filter(values, width, mode="nearest")

@@ -17,6 +17,7 @@ WINDOW = 4.0  # s: 0.25-Hz bins
 class Spectrogram:
     power: np.ndarray  # dB [frequencies, columns]
     frequencies: np.ndarray  # Hz
+    start: float  # s, left edge of the first column
     seconds: float  # of one column
     channel: str
     source: str  # the derivation, in the file's labels
@@ -46,7 +47,8 @@ def spectrogram(night: Night, columns: int = 900) -> Spectrogram | None:
         whole = power.shape[1] // group * group
         power = power[keep][:, :whole].reshape(keep.sum(), -1, group).mean(-1)
         return Spectrogram(
-            10 * np.log10(power + 1e-6), frequencies[keep], group * step / rate, channel, source
+            10 * np.log10(power + 1e-6), frequencies[keep], (window - step) / 2 / rate,
+            group * step / rate, channel, source,
         )
     return None
 

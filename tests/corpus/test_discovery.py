@@ -38,9 +38,13 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
     edf(tmp_path / "p2" / "PSG.bdf", "EEG")
     edf(tmp_path / "p2" / "other.edf", "EEG")
     found = {f.night: f.folder for f in find_recordings([tmp_path])}
-    assert found == {"p_1-PSG": "p_1", "PSG.bdf": None, "PSG.edf": None, "other": None} or found == {
-        "PSG": None, "PSG.bdf": None, "PSG.edf": None, "other": None
-    }  # fmt: skip
+    assert found == {"p_1-PSG": "p_1", "p2-PSG.bdf": "p2", "p2-PSG.edf": "p2", "other": None}
+
+
+def test_two_formats_of_one_recording_keep_their_suffix(tmp_path):
+    edf(tmp_path / "a.edf", "EEG")
+    edf(tmp_path / "a.bdf", "EEG")
+    assert names(tmp_path) == ["a.bdf", "a.edf"]
 
 
 def test_same_names_in_parallel_folders(tmp_path):

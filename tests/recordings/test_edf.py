@@ -5,10 +5,10 @@ import datetime
 import edfio
 import numpy as np
 import pytest
-from edf_files import c3, patch, tone, write, signal
 
 from sleeplm_jax.errors import RecordingError
 from sleeplm_jax.recordings.edf import open_recording
+from tests.recordings.edf_files import c3, patch, signal, tone, write
 
 
 def test_signals_keep_their_own_rate_and_values(tmp_path):

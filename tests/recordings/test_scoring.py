@@ -5,13 +5,13 @@ import datetime
 import edfio
 import numpy as np
 import pytest
-from edf_files import c3, hypnogram, write
 
 from sleeplm_jax.config import MOVEMENT, UNSCORED
 from sleeplm_jax.errors import RecordingError
 from sleeplm_jax.recordings.events import EVENT_KINDS, event_kind
 from sleeplm_jax.recordings.scoring import find_scoring, read_scoring
 from sleeplm_jax.recordings.stages import stages_from_spans
+from tests.recordings.edf_files import c3, hypnogram, write
 
 
 def stage(*names):
@@ -19,7 +19,8 @@ def stage(*names):
 
 
 def test_edf_plus_stages_of_both_rules(tmp_path):
-    path = hypnogram(tmp_path / "a.edf", [*stage("W", "1", "2", "3", "4", "R", "?"), "Movement time"])
+    texts = [*stage("W", "1", "2", "3", "4", "R", "?"), "Movement time"]
+    path = hypnogram(tmp_path / "a.edf", texts)
     scoring = read_scoring(path, 240)
     assert scoring.stages.tolist() == [0, 1, 2, 3, 3, 4, UNSCORED, MOVEMENT]
     assert (scoring.source, scoring.rules, scoring.flags) == ("edf+", "R&K", ())
@@ -87,13 +88,13 @@ PROFUSION = """<?xml version="1.0"?>
 <CMPStudyConfig><EpochLength>{length}</EpochLength>
 <ScoredEventSettings><ScoredEventSetting><Name>Hypopnea</Name></ScoredEventSetting>
 </ScoredEventSettings><ScoredEvents>
-<ScoredEvent><Name>SpO2 desaturation</Name><LowestSpO2>87.5</LowestSpO2><Desaturation>5</Desaturation>
-<Start>20.5</Start><Duration>18</Duration><Input>SaO2</Input></ScoredEvent>
+<ScoredEvent><Name>SpO2 desaturation</Name><LowestSpO2>87.5</LowestSpO2>
+<Desaturation>5</Desaturation><Start>20.5</Start><Duration>18</Duration><Input>SaO2</Input></ScoredEvent>
 <ScoredEvent><Name>Arousal ()</Name><Start>{start}</Start><Duration>4</Duration></ScoredEvent>
 </ScoredEvents><SleepStages>{stages}</SleepStages></CMPStudyConfig>"""
 
 
-def profusion(path, codes="0123456 9".replace(" ", ""), start="61", length="30", root=None):
+def profusion(path, codes="01234569", start="61", length="30", root=None):
     stages = "".join(f"<SleepStage>{code}</SleepStage>" for code in codes)
     text = PROFUSION.format(stages=stages, start=start, length=length)
     path.write_text(text.replace("CMPStudyConfig", root) if root else text)
@@ -226,7 +227,7 @@ def test_absent_and_unknown_files(tmp_path):
     with pytest.raises(RecordingError, match="unknown scoring format"):
         read_scoring(tmp_path / "a.docx", 30)
     (tmp_path / "a.edf").write_bytes(b"not an edf")
-    with pytest.raises(RecordingError, match="cannot be read"):
+    with pytest.raises(RecordingError, match="not an EDF"):
         read_scoring(tmp_path / "a.edf", 30)
     stages = read_scoring(hypnogram(tmp_path / "b.edf", stage("W", "N1")), None).stages
     assert stages.dtype == np.int8

@@ -99,7 +99,8 @@ def simulate_cohort(
     seconds = _checked(hours, seed, 0)
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
-    workers = min(workers or len(os.sched_getaffinity(0)), nights)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    workers = min(workers or cores or 1, nights)
     jobs = [(out, index, hours, seed, artefacts) for index in range(nights)]
     if workers == 1:
         paths = [simulate_night(*job) for job in _shown(jobs, nights, progress)]
@@ -129,9 +130,10 @@ def _in_pool(jobs, workers, progress) -> list[Path]:
 def _shown(items, total, progress):
     if not progress:
         return items
-    from tqdm import tqdm
+    from rich.console import Console
+    from rich.progress import track
 
-    return tqdm(items, total=total, desc="simulated nights", unit="night")
+    return track(items, "simulated nights", total, console=Console(stderr=True))
 
 
 def _write_cohort(out: Path, paths: list[Path], seconds: int, seed: int) -> None:

@@ -37,7 +37,9 @@ def draw_bouts(person: Individual, seconds: int, rng: np.random.Generator) -> Bo
         rem = float(np.clip(0.07 + 0.045 * hour + rng.normal(0, 0.03), 0.06, 0.42))
         if compressed:
             rem = max(rem, 0.14)
-    XX
+        n3 = person.n3_share * np.exp(-max(hour - 0.75, 0) / 3.2) * np.exp(rng.normal(0, 0.15))
+        if compressed:
+            n3 *= 1.3  # hours 2 and 6, say, stand for the night: the richest in N3 is left out
         bouts += _cycle(person, cycle * 60, rem, n3, pace, number == cycles - 1, rng)
     bouts += _wake(waking * 60, 0.6, rng)
     scale = seconds / sum(duration for _, duration in bouts)

@@ -177,11 +177,11 @@ def breathe(
     balance = stretch(np.clip(smooth(balance, 3), 0.2, 0.8), 1, RATE, n)
     thorax = 2 * balance * effort_depth * look(volume, (phase + split) % 1.0)
     abdomen = 2 * (1 - balance) * effort_depth * look(volume, (phase - 0.03) % 1.0)
-    belt = stretch(fluctuation(rng, seconds, 40, 0.25), 1, RATE, n)
+    belt = stretch(smooth(fluctuation(rng, seconds, 60, 0.3), 6), 1, RATE, n)
     for channel, noise in ((flow, 0.02), (thorax, 0.025), (abdomen, 0.025)):
         channel += noise * rng.standard_normal(n, np.float32)
     thorax += belt
-    abdomen += 0.8 * belt + stretch(fluctuation(rng, seconds, 40, 0.12), 1, RATE, n)
+    abdomen += 0.8 * belt + stretch(smooth(fluctuation(rng, seconds, 60, 0.15), 6), 1, RATE, n)
     for onset, duration, strength in movements:
         where, on = _bump(n, onset, onset + duration, 0.4, 1.0)
         shove = fluctuation(rng, len(on), 0.5 * RATE) * on * strength
@@ -258,10 +258,12 @@ def _score_desaturations(person, spo2, events) -> list[Desaturation]:
             continue
         start = first + int(np.flatnonzero(before == top)[-1])
         rest = spo2[nadir : min(nadir + 60, len(spo2))]
+        lower = np.flatnonzero(rest < spo2[nadir])
+        rest = rest[: lower[0]] if len(lower) else rest  # the next event's fall has begun
         back = np.flatnonzero(rest >= spo2[nadir] + 0.67 * drop)
         stop = nadir + int(back[0]) if len(back) else nadir + len(rest) - 1
         if number + 1 < len(events):
-            stop = max(nadir + 1, min(stop, int(events[number + 1].end)))
+            stop = max(nadir, min(stop, int(events[number + 1].end)))
         found.append(Desaturation(float(start), float(stop - start), int(spo2[nadir]), drop))
         busy = stop
     return found

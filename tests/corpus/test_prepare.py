@@ -1,0 +1,244 @@
+import csv
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from sleeplm_jax.corpus import pool, prepare
+from sleeplm_jax.corpus.manifest import Corpus
+from sleeplm_jax.corpus.pool import NightJob, run_nights
+from sleeplm_jax.corpus.prepare import prepare_corpus
+from sleeplm_jax.config import SignalSpec
+from sleeplm_jax.errors import CorpusError
+
+NIGHTS = ("sim-0000", "sim-0001", "sim-0002")
+
+
+@pytest.fixture
+def three(simulated_folder, tmp_path):
+    """Three nights of one's own to spoil."""
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    for night in NIGHTS:
+        for path in simulated_folder.glob(f"{night}.*"):
+            shutil.copy(path, folder)
+    return folder
+
+
+def run(folder, out, **kwargs):
+    return prepare_corpus([folder], out, **{"workers": 1, "progress": False, **kwargs})
+
+
+def test_a_corpus_holds_every_epoch_of_every_night(corpus, simulated_folder):
+    truth = {}
+    for path in simulated_folder.glob("*.truth.json"):
+        truth[path.name.split(".")[0]] = json.loads(path.read_text())["stages"]
+    assert {n["recording"]: n["stages"] for n in corpus.nights()} == {
+        name: {stage: n for stage, n in stages.items() if n} for name, stages in truth.items()
+    }
+    assert sum(corpus.samples(split) for split in corpus.splits) == 5 * 60
+    assert corpus.simulated and corpus.manifest["simulated_nights"] == 5
+
+
+def test_no_subject_is_in_two_splits(corpus):
+    split_of = {}
+    for night in corpus.nights():
+        assert split_of.setdefault(night["subject"], night["split"]) == night["split"]
+    assert sorted(split_of.values()) == ["test", "train", "train", "train", "val"]
+    for split in corpus.splits:
+        source = corpus.source(split)
+        subjects = {source[i]["subject"] for i in range(len(source))}
+        assert subjects == {s for s, where in split_of.items() if where == split}
+
+
+def test_the_hash_does_not_depend_on_workers_or_place(three, tmp_path):
+    alone = run(three, tmp_path / "a")
+    moved = tmp_path / "elsewhere"
+    three.rename(moved)
+    together = run(moved, tmp_path / "b", workers=2)
+    assert alone.hash == together.hash
+    files = {p.name: p.read_bytes() for p in (tmp_path / "a").rglob("*") if p.suffix == ".npz"}
+    for path in (tmp_path / "b").rglob("*.npz"):
+        assert path.read_bytes() == files.pop(path.name)
+    assert not files
+    manifests = [(tmp_path / n / "corpus.json").read_text() for n in "ab"]
+    assert manifests[0] == manifests[1]
+    assert "recordings" not in manifests[0] and str(tmp_path) not in manifests[0]
+
+
+def test_only_what_changed_is_prepared_again(three, tmp_path):
+    out = tmp_path / "corpus"
+    first = run(three, out)
+    assert first.prepared == NIGHTS and first.packed
+    again = run(three, out)
+    assert (again.prepared, again.unchanged, again.packed) == ((), NIGHTS, False)
+    os.utime(three / "sim-0001.edf")  # touched, the same bytes
+    assert run(three, out).prepared == ()
+    scoring = three / "sim-0001.xml"
+    scoring.write_text(scoring.read_text().replace("<SleepStage>2<", "<SleepStage>3<"))
+    changed = run(three, out)
+    assert (changed.prepared, changed.packed) == (("sim-0001",), True)
+    assert changed.hash != first.hash
+    assert "N2" not in {k for n in changed.corpus.nights() if n["recording"] == "sim-0001"
+                        for k in n["stages"]}  # fmt: skip
+    (out / "nights" / "sim-0002.npz").write_bytes(b"damaged")
+    assert run(three, out).prepared == ("sim-0002",)
+
+
+def test_another_seed_splits_anew_without_preparing(three, tmp_path):
+    out = tmp_path / "corpus"
+    hashes = {run(three, out, seed=0).hash}
+    for seed in range(1, 6):
+        result = run(three, out, seed=seed)
+        assert result.prepared == ()
+        hashes.add(result.hash)
+        assert len(list(out.glob("shards-*"))) == 1
+    assert len(hashes) > 1
+
+
+def test_a_bad_file_is_reported_and_the_others_survive(three, tmp_path, capsys):
+    bad = three / "bad.edf"
+    bad.write_bytes((three / "sim-0000.edf").read_bytes()[:5000])
+    out = tmp_path / "corpus"
+    result = run(three, out, workers=2, progress=True)
+    assert result.prepared == NIGHTS and len(result.failed) == 1
+    with open(out / "failures.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == [str(bad)]
+    assert rows[0]["finding"] and rows[0]["remedy"]
+    assert "bad.edf" in capsys.readouterr().err
+    bad.unlink()
+    assert not run(three, out).failed
+    assert not (out / "failures.csv").exists()
+
+
+def test_a_night_that_turned_bad_or_was_withdrawn_leaves_the_corpus(three, tmp_path):
+    out = tmp_path / "corpus"
+    run(three, out)
+    (three / "sim-0000.edf").write_bytes(b"0       ")
+    (three / "sim-0002.edf").unlink()
+    result = run(three, out)
+    assert [n["recording"] for n in result.corpus.nights()] == ["sim-0001"]
+    assert sorted(p.name for p in (out / "nights").iterdir()) == ["sim-0001.json", "sim-0001.npz"]
+
+
+def test_a_fault_of_ours_is_named_as_one_and_costs_one_night(three, tmp_path, monkeypatch):
+    from sleeplm_jax.physiology import measure
+
+    def broken(night, original=measure.measure_night):
+        if night.recording == "sim-0001":
+            raise ZeroDivisionError("no\nbeats")
+        return original(night)
+
+    monkeypatch.setattr(measure, "measure_night", broken)
+    result = run(three, tmp_path / "corpus")
+    assert [f.finding for f in result.failed] == ["internal error: ZeroDivisionError: no beats"]
+    assert len(result.prepared) == 2
+
+
+class Deadly(NightJob):
+    """A job whose process dies, as one does that runs out of memory."""
+
+    def state(self):
+        if self.night == "sim-0001":
+            os._exit(9)
+        return super().state()
+
+
+def test_a_dying_worker_costs_one_night(three, tmp_path):
+    jobs = [
+        (Deadly(three / f"{n}.edf", n, None, None, None, SignalSpec(), "", tmp_path), None)
+        for n in NIGHTS
+    ]
+    outcomes = {o.night: o for o in run_nights(jobs, 2)}
+    assert set(outcomes) == set(NIGHTS)
+    assert "died" in outcomes["sim-0001"].finding
+    assert outcomes["sim-0000"].prepared and outcomes["sim-0002"].prepared
+
+
+def test_nothing_prepared_is_an_error(tmp_path):
+    bad = tmp_path / "in" / "bad.edf"
+    bad.parent.mkdir()
+    bad.write_bytes(b"")
+    with pytest.raises(CorpusError, match="none of 1 recordings could be prepared"):
+        run(bad.parent, tmp_path / "out")
+    assert (tmp_path / "out" / "failures.csv").exists()
+    assert not (tmp_path / "out" / "corpus.json").exists()
+
+
+@pytest.mark.parametrize("when", ["while packing", "before the manifest"])
+def test_an_interruption_leaves_the_old_corpus_whole(three, tmp_path, monkeypatch, when):
+    out = tmp_path / "corpus"
+    before = run(three, out, seed=0)
+    shards = {p.name: p.read_bytes() for p in (out / before.corpus.manifest["shards"]["folder"]
+                                               ).iterdir()}  # fmt: skip
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if when == "while packing":
+            patch.setattr("sleeplm_jax.corpus.builder._examples", interrupted)
+        else:
+            patch.setattr(prepare, "write_json", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(three, out, splits=(0.0, 0.0, 1.0))
+    left = Corpus.open(out, verify=True)
+    assert left.hash == before.hash
+    folder = out / left.manifest["shards"]["folder"]
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == shards
+    finished = run(three, out, splits=(0.0, 0.0, 1.0))
+    assert finished.packed and finished.prepared == () and finished.corpus.splits == ("test",)
+    wanted = {"nights", "corpus.json", finished.corpus.manifest["shards"]["folder"]}
+    assert {p.name for p in out.iterdir()} == wanted
+
+
+def test_interrupting_the_nights_keeps_those_that_are_done(three, tmp_path, monkeypatch):
+    done = []
+
+    def interrupted(job, row, original=pool._prepare):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(job.night)
+        return original(job, row)
+
+    out = tmp_path / "corpus"
+    with monkeypatch.context() as patch:
+        patch.setattr(pool, "_prepare", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(three, out)
+    assert not (out / "corpus.json").exists()
+    result = run(three, out)
+    assert len(result.prepared) == 1 and len(result.unchanged) == 2
+
+
+def test_names_in_headers_reach_no_file_of_the_corpus(three, tmp_path):
+    path = three / "sim-0000.edf"
+    data = bytearray(path.read_bytes())
+    data[8:88] = b"P-4711 F 02-MAY-1951 Mustermann_Erika".ljust(80)
+    data[88:168] = b"Startdate 01-JAN-2020 A-0815 Dr_Quincy SCOPE".ljust(80)
+    path.write_bytes(data)
+    out = tmp_path / "corpus"
+    assert "sim-0000" in run(three, out).prepared
+    for file in out.rglob("*"):
+        if file.is_file():
+            content = file.read_bytes()
+            for word in (b"Mustermann", b"4711", b"1951", b"Quincy", b"0815"):
+                assert word not in content, (file, word)
+    source = Corpus.open(out).source("train")  # shards are compressed: read them too
+    texts = json.dumps([{k: v for k, v in source[0].items() if not isinstance(v, np.ndarray)}])
+    assert "Mustermann" not in texts and "4711" not in texts
+
+
+def test_a_splits_file_places_subjects(three, tmp_path):
+    file = tmp_path / "splits.csv"
+    file.write_text("subject,split\nsim-0000,test\nsimulated/sim-0001,val\n")
+    corpus = run(three, tmp_path / "corpus", splits_file=file).corpus
+    assert {n["subject"]: n["split"] for n in corpus.nights()} == {
+        "sim-0000": "test", "sim-0001": "val", "sim-0002": "train"
+    }  # fmt: skip
+    file.write_text("subject,split\nsim-000,test\n")
+    with pytest.raises(CorpusError, match="names subjects that no recording belongs to: sim-000;"):
+        run(three, tmp_path / "corpus", splits_file=file)
