@@ -14,11 +14,12 @@ import numpy as np
 from sleeplm_jax.captions.prompts import stage_prompts
 from sleeplm_jax.config import CAPTION_KINDS, STAGES, RunConfig, SignalSpec
 
+SPEC = SignalSpec()
 WIDTH = 24
 HERTZ = (9.0, 3.0, 5.0, 1.0, 7.0)  # of config.STAGES
 
 
-def tone(stages: np.ndarray, spec: SignalSpec = SignalSpec(), seed: int = 0) -> np.ndarray:
+def tone(stages: np.ndarray, spec: SignalSpec = SPEC, seed: int = 0) -> np.ndarray:
     """Signals f32 [N, C, T] whose C4 oscillates at the stage's frequency, the rest noise."""
     rng = np.random.default_rng(seed)
     signals = 0.1 * rng.standard_normal((len(stages), *spec.shape)).astype(np.float32)

@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--nights", type=int, default=5)
     parser.add_argument("--hours", type=float, default=8.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="keep the nights here (default: a temporary folder)")
+    parser.add_argument("--out", type=Path, help="keep the nights in this folder")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         nights = simulate_cohort(
@@ -119,7 +119,8 @@ def main() -> None:
         )
         rows = []
         stages = " ".join(f"{'F1 ' + stage:>6}" for stage in STAGES)
-        print(f"{'night':9} {'simulated sleeper':22} {'acc':>5} {'kappa':>6} {stages}  R sens  R ppv")
+        who = "simulated sleeper"
+        print(f"{'night':9} {who:22} {'acc':>5} {'kappa':>6} {stages}  R sens  R ppv")
         for night in nights:
             row = measure(night)
             rows.append(row)
@@ -139,7 +140,8 @@ def main() -> None:
     print(f"mean kappa {np.mean(kappas):.3f}, range {min(kappas):.3f} to {max(kappas):.3f}")
     print("confusion, rows simulated, columns YASA (W N1 N2 N3 R), share of the row:")
     for stage, counts in zip(STAGES, np.array(pooled["confusion"]), strict=True):
-        print(f"  {stage:3} {counts.sum():6d} ", *(f"{c:6.2f}" for c in counts / max(counts.sum(), 1)))
+        shares = " ".join(f"{count / max(counts.sum(), 1):6.2f}" for count in counts)
+        print(f"  {stage:3} {counts.sum():6d}  {shares}")
 
 
 if __name__ == "__main__":

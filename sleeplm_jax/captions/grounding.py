@@ -76,7 +76,7 @@ def _shown(groups: tuple[tuple[str, ...], ...] | None, present: set[str]) -> boo
 
 
 def grounded_for(record: dict, channels: Iterable[str], rate: float) -> dict:
-    """The part of `record` that an input of `channels` at `rate` Hz, z-scored over the night, shows.
+    """The part of `record` that an input of `channels` at `rate` Hz, scaled by the night, shows.
 
     Returns a new record of the same form; applying it twice changes nothing more. Measurements,
     events and "scored" lose what the input cannot show, `missing` the channels that are no input,

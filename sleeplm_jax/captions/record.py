@@ -42,6 +42,8 @@ DECIMALS = {
 }
 EVENT_DECIMALS = 1  # of an event's onset and end, s; a measurement's interval is in whole seconds
 
+SLEEPLM_INPUT = SignalSpec()
+
 KIND_CHANNELS = {
     "brain": ("C3", "C4", "EOG-L", "EOG-R"),
     "heart": ("ECG", "HR", "SpO2"),
@@ -59,7 +61,7 @@ def _validator():
 
 
 def validate(record: dict, where: object = "record") -> None:
-    """Raise CorpusError naming the first field of `record` that record.schema.json does not allow."""
+    """Raise CorpusError naming the field of `record` that record.schema.json does not allow."""
     import jsonschema
 
     error = jsonschema.exceptions.best_match(_validator().iter_errors(record))
@@ -94,7 +96,7 @@ def rounded(record: dict) -> dict:
     return {**record, "measurements": measurements, "events": events}
 
 
-def stated(record: dict, kind: str, spec: SignalSpec | None = SignalSpec()) -> dict | None:
+def stated(record: dict, kind: str, spec: SignalSpec | None = SLEEPLM_INPUT) -> dict | None:
     """What a caption of `kind` states of `record`, rounded: a canonical JSON-able dict, or None.
 
     Only what an input of `spec` shows is stated (grounding.py); `spec` None states all of it.
@@ -159,7 +161,7 @@ def _stated_channels(record: dict, kind: str) -> dict | None:
     }
 
 
-def caption_keys(record: dict, spec: SignalSpec | None = SignalSpec()) -> np.ndarray:
+def caption_keys(record: dict, spec: SignalSpec | None = SLEEPLM_INPUT) -> np.ndarray:
     """Keys of a record's captions: int32 [len(CAPTION_KINDS)], 0 where there is no caption.
 
     Two epochs have equal keys of a kind exactly when their captions of that kind state the same

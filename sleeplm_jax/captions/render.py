@@ -9,7 +9,7 @@ from importlib import resources
 import numpy as np
 import yaml
 
-from sleeplm_jax.captions.record import stated
+from sleeplm_jax.captions.record import SLEEPLM_INPUT, stated
 from sleeplm_jax.config import SignalSpec
 from sleeplm_jax.errors import ConfigError
 
@@ -33,7 +33,7 @@ def render(
     kind: str,
     rng: np.random.Generator,
     style: str = "default",
-    spec: SignalSpec | None = SignalSpec(),
+    spec: SignalSpec | None = SLEEPLM_INPUT,
 ) -> str | None:
     """The caption of `kind` for a measured record, or None when there is nothing to say.
 
@@ -119,14 +119,15 @@ def _channels(content: dict, rng: np.random.Generator) -> str:
         sentences.append(frame["text"].format(name=name, Name=upper_first(name), items=items))
     if content["missing"]:
         order = rng.permutation(len(content["missing"]))
-        names = joined([_pick(rng, t["names"][content["missing"][i]]) for i in order])
+        names = joined([t["names"][content["missing"][i]][0] for i in order])
         texts = t["missing"]["one" if len(order) == 1 else "many"]
         sentences.append(_pick(rng, texts).format(names=names, Names=upper_first(names)))
     return " ".join(sentences)
 
 
 def _items(phrases: dict[str, str], said: dict) -> list[str]:
-    out, left = [], dict(said)
+    """The phrases of what is `said` of a channel, in the frame's order but times in their own."""
+    out, starts, left = [], {}, dict(said)
     for features, phrase in phrases.items():
         names = features.replace("=", "+").split("+")
         if not all(name in left for name in names):
@@ -136,9 +137,14 @@ def _items(phrases: dict[str, str], said: dict) -> list[str]:
         values = {name: left.pop(name) for name in names}
         value = values[names[0]]
         v, a, b = value if isinstance(value, list) else (value, None, None)
+        if a is not None:
+            starts[len(out)] = a
         out.append(phrase.format(v=v, a=a, b=b, **values))
     if left:  # a template that leaves something out would break "equal keys, equal captions"
         raise ValueError(f"no wording in templates.yaml for {sorted(left)} beside {list(phrases)}")
+    in_time = [out[i] for i in sorted(starts, key=starts.get)]
+    for place, text in zip(starts, in_time):
+        out[place] = text
     return out
 
 

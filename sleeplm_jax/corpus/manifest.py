@@ -115,6 +115,10 @@ class Corpus:
             self._known(split)
         return [n for n in self.manifest["nights"] if split in (None, n["split"])]
 
+    def subjects(self, split: str) -> list[str]:
+        """The people of a split, sorted, each as "cohort/subject"."""
+        return sorted({f"{n['cohort']}/{n['subject']}" for n in self.nights(split)})
+
     def samples(self, split: str) -> int:
         """How many samples `split` holds."""
         self._known(split)

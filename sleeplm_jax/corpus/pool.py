@@ -103,7 +103,8 @@ def prepare_one(job: NightJob, row: dict | None) -> NightOutcome:
         write_json(_row_file(job.nights, job.night), row)
         return NightOutcome(job.path, job.night, row, prepared=True)
     except UserError as error:
-        finding = error.finding if error.where == str(job.path) else f"{error.where}: {error.finding}"
+        elsewhere = "" if error.where == str(job.path) else f"{error.where}: "
+        finding = elsewhere + error.finding
         return NightOutcome(job.path, job.night, finding=finding, remedy=error.remedy)
     except OSError as error:
         return NightOutcome(

@@ -8,6 +8,7 @@ whatever is interrupted before leaves the old state whole.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import platform
@@ -92,7 +93,7 @@ def prepare_corpus(
     started = time.monotonic()
     out = Path(out)
     if len(splits) != 3 or min(splits) < 0 or sum(splits) <= 0:
-        raise CorpusError("splits", f"shares {splits}", "give three shares >= 0, such as 0.8 0.1 0.1")
+        raise CorpusError("splits", f"shares {splits}", "give three shares >= 0, as 0.8 0.1 0.1")
     placed = read_splits(splits_file) if splits_file else {}
     found = find_recordings(recordings, leave_out=out)
     nights = out / "nights"
@@ -117,8 +118,9 @@ def prepare_corpus(
             todo.append((job, row))
     failures: list[Failure] = []
     prepared: list[str] = []
-    with Progress("nights", len(todo), enabled=progress) as bar:
-        for outcome in run_nights(todo, workers or default_workers(len(todo))):
+    outcomes = run_nights(todo, workers or default_workers(len(todo)))
+    with contextlib.closing(outcomes), Progress("nights", len(todo), enabled=progress) as bar:
+        for outcome in outcomes:
             if outcome.row is None:
                 failures.append(Failure(str(outcome.path), outcome.finding, outcome.remedy))
                 bar.note(f"failed: {outcome.path}: {outcome.finding}")
@@ -132,7 +134,8 @@ def prepare_corpus(
     _write_failures(out, failures)
     if not kept:
         raise CorpusError(
-            out, f"none of {len(found)} recordings could be prepared (first: {failures[0].finding})",
+            out,
+            f"none of {len(found)} recordings could be prepared (first: {failures[0].finding})",
             f"see {out / FAILURES}",
         )
 

@@ -15,7 +15,8 @@ class Progress:
     def __init__(self, what: str, total: int, enabled: bool = True):
         self.what, self.total, self.done = what, total, 0
         self.enabled = enabled and total > 0
-        self.started = self.spoke = time.monotonic()
+        self.started = time.monotonic()
+        self.spoke = -PLAIN_EVERY  # the first piece is reported at once
         self._bar = None
 
     def __enter__(self) -> Progress:
@@ -51,7 +52,7 @@ class Progress:
                 self.spoke = now
                 left = (now - self.started) / self.done * (self.total - self.done)
                 print(
-                    f"{self.what} {self.done}/{self.total} {text} ETA {left:.0f} s",
+                    f"{self.what} {self.done}/{self.total} ETA {left:.0f} s {text}".rstrip(),
                     file=sys.stderr, flush=True,
                 )
 

@@ -65,6 +65,6 @@ def batches(corpus: Corpus, split: str, rows: np.ndarray, size: int = 128) -> It
 def sentence(
     record: dict, kind: str, row: int, seed: int, spec: SignalSpec
 ) -> str | None:
-    """The caption of a kind in the wording drawn from [seed, row, kind]; None where there is none."""
+    """The caption of a kind, worded by [seed, row, kind]; None where there is none."""
     rng = np.random.default_rng([seed, int(row), CAPTION_KINDS.index(kind)])
     return render(record, kind, rng, spec=spec)

@@ -22,12 +22,15 @@ from sleeplm_jax.evaluation.epochs import batches, choose_rows, sentence
 from sleeplm_jax.evaluation.probe import probe
 from sleeplm_jax.evaluation.retrieval import retrieval
 from sleeplm_jax.evaluation.staging import prompted_staging, unit
+from sleeplm_jax.evaluation.table import table
+
+__all__ = ["evaluate", "refuse_trained_subjects", "table", "write"]
 
 FORMAT = 1
-PROBE_SAMPLES = 4096  # of the training split; the head needs few
-PROBE_VALIDATION = 2048
-RETRIEVAL_SAMPLES = 1024
-CAPTION_SAMPLES = 512  # a kind, of the split
+PROBE_SAMPLES = 2048  # of the training split; the head needs few
+PROBE_VALIDATION = 1024
+RETRIEVAL_SAMPLES = 512
+CAPTION_SAMPLES = 256  # a kind, of the split
 UNIGRAM_SAMPLES = 2048  # of the training split
 
 
@@ -111,7 +114,7 @@ def refuse_trained_subjects(model, corpus: Corpus, split: str) -> bool:
     if trained is None:
         return False
     if split != "train":
-        shared = sorted({n["subject"] for n in corpus.nights(split)} & set(trained))
+        shared = sorted(set(corpus.subjects(split)) & set(trained))
         if shared:
             raise CheckpointError(
                 corpus.path, f"{len(shared)} subjects of its {split} split were trained on by this "

@@ -14,6 +14,7 @@ STAGING = (
     ("balanced_accuracy", "balanced accuracy"), ("macro_f1", "macro F1"),
     ("macro_auroc", "macro AUROC"),
 )
+WAYS = (("text_to_signal", "text → signal"), ("signal_to_text", "signal → text"))
 TASKS = (
     ("Prompted staging", ("prompted_staging", "in_template")),
     ("  held-out wording", ("prompted_staging", "held_out")),
@@ -55,7 +56,7 @@ def table(result: dict) -> Table:
     for kind, found in result.get("retrieval", {}).items():
         if "chance" not in found:
             continue
-        for way, words in (("text_to_signal", "text → signal"), ("signal_to_text", "signal → text")):
+        for way, words in WAYS:
             first = way == "text_to_signal"
             for name in ("R@1", "R@10", "median_rank") if kind == "all_kinds" else ("R@1",):
                 shown.add_row(

@@ -1,4 +1,4 @@
-"""Breathing of a belt or flow sensor: rate, variability of the breath interval, relative amplitude."""
+"""Breathing of a belt or flow sensor: rate, variability of its interval, relative amplitude."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def measure_breathing(trace: Trace, epochs: int, good: np.ndarray) -> dict[str, 
     """Breathing per epoch: {feature: [E]}, NaN where it cannot be told; {} where rate < 4 Hz.
 
     respiratory_rate: 60 / mean interval of breaths (peak to peak) that lie wholly in the epoch,
-        per minute, at least two intervals: pauses count, so an apnoea lowers it.
+        per minute, at least two intervals. A pause between two breaths of the epoch counts.
     breath_interval_variability: standard deviation (n - 1) of those intervals in s, at least three.
     breath_amplitude: standard deviation of the 0.1-0.7-Hz band in per cent of the night's median
         over the epochs that are `good` [E].

@@ -14,7 +14,8 @@ EPOCH_SECONDS = 30.0
 # An epoch is flat when more than this share of its seconds holds one value (a loose electrode,
 # an amplifier at its rail). AASM gives no number; a third of an epoch leaves too little to judge.
 FLAT_SHARE = 1 / 3
-# Against the night's median standard deviation: below, nothing is connected; above, an artefact.
+# Against the night's median standard deviation: below, nothing is connected; above, an artefact in
+# EEG and EOG (a chin's contraction may well be ten times its tone asleep).
 SILENT, GROSS = 0.01, 10.0
 
 
@@ -36,12 +37,14 @@ def cut(trace: Trace, epochs: int) -> np.ndarray:
     return out.reshape(epochs, samples)
 
 
-def usable(cuts: np.ndarray, rate: float, *, may_rest: bool) -> np.ndarray:
+def usable(
+    cuts: np.ndarray, rate: float, *, may_rest: bool, gross: float = GROSS
+) -> np.ndarray:
     """Which epochs of `cuts` [E, N] hold a measurable signal: bool [E].
 
     Not usable: any non-finite sample, no variance at all. For signals that never rest (EEG, EOG,
     EMG; `may_rest` False) also: flat for more than a third of the epoch, or a standard deviation
-    under 1 % or over ten times the night's median. Breathing may rest (an apnoea is no lost
+    under 1 % or over `gross` times the night's median. Breathing may rest (an apnoea is no lost
     sensor), an ECG is flat between beats.
     """
     finite = np.isfinite(cuts).all(axis=1)
@@ -58,7 +61,7 @@ def usable(cuts: np.ndarray, rate: float, *, may_rest: bool) -> np.ndarray:
     good &= flat <= FLAT_SHARE
     if good.any():
         usual = np.median(spread[good])
-        good &= (spread >= SILENT * usual) & (spread <= GROSS * usual)
+        good &= (spread >= SILENT * usual) & (spread <= gross * usual)
     return good
 
 

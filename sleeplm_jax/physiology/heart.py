@@ -55,7 +55,7 @@ def beat_times(ecg: Trace) -> np.ndarray:
 
 
 def _points_down(ecg: Trace) -> bool:
-    """Whether QRS complexes point down, by the extremes of 2-s windows (each holds a beat) at 5-30 Hz."""
+    """Whether QRS complexes point down: extremes of 2-s windows (each holds a beat), 5-30 Hz."""
     beats = bandpass(ecg, 5.0, min(30.0, 0.49 * ecg.rate)).values
     window = round(2 * ecg.rate)
     windows = beats[: len(beats) // window * window].reshape(-1, window)
@@ -71,7 +71,7 @@ def sinus_intervals(times: np.ndarray) -> np.ndarray:
 
 
 def _curve(times, values, covered, epochs: int) -> np.ndarray:
-    """Values at `times` as float64 [E, 120]: 4 Hz, averaged over 4 s; NaN rows where not covered."""
+    """Values at `times` as float64 [E, 120]: 4 Hz, averaged over 4 s; NaN where not covered."""
     grid = (np.arange(round(epochs * EPOCH_SECONDS * CURVE_RATE)) + 0.5) / CURVE_RATE
     if len(times) < 2:
         return np.full((epochs, round(EPOCH_SECONDS * CURVE_RATE)), np.nan)
@@ -109,7 +109,7 @@ def curve_from_channel(rate: Trace, epochs: int) -> np.ndarray:
 
 
 def rmssd(times: np.ndarray, epochs: int) -> np.ndarray:
-    """Root mean square of successive RR differences inside each epoch, ms [E]; NaN under 10 of them.
+    """Root mean square of successive RR differences in each epoch, ms [E]; NaN under 10 of them.
 
     Task Force of ESC and NASPE 1996. Only differences of two neighbouring sinus intervals count.
     """

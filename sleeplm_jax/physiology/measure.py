@@ -12,7 +12,7 @@ import numpy as np
 from sleeplm_jax.config import CAPTION_CHANNELS, SLEEPLM_CHANNELS, STAGES
 from sleeplm_jax.errors import ConfigError
 from sleeplm_jax.physiology import breathing, heart, muscle, spectral
-from sleeplm_jax.physiology.epochs import EPOCH_SECONDS, cut, usable
+from sleeplm_jax.physiology.epochs import EPOCH_SECONDS, GROSS, cut, usable
 from sleeplm_jax.recordings.night import Event, Night
 
 UNITS = {
@@ -110,7 +110,9 @@ def measure_night(night: Night) -> list[dict]:
             continue
         cuts = cut(trace, out.epochs)
         rests = channel in ("ECG", "ABD", "THX", "AF")
-        good[channel] = shown & usable(cuts, trace.rate, may_rest=rests)
+        good[channel] = shown & usable(
+            cuts, trace.rate, may_rest=rests, gross=GROSS if channel != "EMG" else np.inf
+        )
         cuts[~good[channel]] = 0  # never said; and not finite, some of them
         if channel in ("C3", "C4"):
             out.add_all(channel, good[channel], spectral.eeg_powers(cuts, trace.rate))

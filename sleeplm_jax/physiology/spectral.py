@@ -47,7 +47,7 @@ def band_shares(
     bands: dict[str, tuple[float, float]],
     total: tuple[float, float],
 ) -> dict[str, np.ndarray]:
-    """Power of each half-open band [low, high) in per cent of `total`: {band: [E]}; NaN without power."""
+    """Power of the half-open bands [low, high) in % of `total`: {band: [E]}; NaN without power."""
 
     def power(low: float, high: float) -> np.ndarray:
         # Bins lie on multiples of 1/segment up to rounding: the slack keeps 4.0 out of delta.

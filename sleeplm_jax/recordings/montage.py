@@ -14,10 +14,10 @@ A montage file (recordings/montages/*.yaml, or a user's own):
           citation: where this row comes from, or `unverified`
 
 More keys of a candidate: `unit` (where the file leaves it blank), `scale` (times), `polarity: -1`,
-`stand_in: true` (a substitute, marked as one), `min_rate` (Hz), `codes` (position: file's code ->
-right, left, supine, prone, upright), `degrees: true` (position angle: 0 supine, +-180 prone,
-positive to the right), `upright: {label, above}` (elevation signal and its threshold),
-`amplitude_unknown: true` (the file's unit is known to be wrong).
+`stand_in: true` (a substitute, marked as one), `min_rate` (Hz), `codes` (the file's codes of each
+position: `{right: 0, left: 1, supine: 2, prone: 3, upright: [4, 5]}`), `degrees: true` (position
+angle: 0 supine, +-180 prone, positive to the right), `upright: {label, above}` (elevation signal
+and its threshold), `amplitude_unknown: true` (the file's unit is known to be wrong).
 
 A label matches exactly, but for case, spaces and underscores; never as a part of a longer one.
 """
@@ -25,6 +25,7 @@ A label matches exactly, but for case, spaces and underscores; never as a part o
 from __future__ import annotations
 
 import fnmatch
+import functools
 import re
 from dataclasses import dataclass
 from importlib import resources
@@ -191,12 +192,17 @@ def _candidate(channel: str, row: dict) -> Candidate:
     )
 
 
+@functools.cache
+def _packaged() -> tuple[Montage, ...]:
+    return tuple(load_montage(name) for name in known_montages())
+
+
 def choose_montage(recording: Recording, cohort: str | None = None) -> Montage:
     """The montage of a named cohort, else the one whose identifying labels are all in the file.
 
     Of several that fit, the one identified by most labels; `generic` when none fits.
     """
-    montages = [load_montage(name) for name in known_montages()]
+    montages = _packaged()
     if cohort is not None:
         for montage in montages:
             if cohort.casefold() in (montage.name, *montage.cohorts):
@@ -364,7 +370,7 @@ def subject_of(path: Path | str, cohort: str | None = None, montage: Montage | N
     """
     name = Path(path).name
     if montage is None and cohort is not None:
-        for known in (load_montage(n) for n in known_montages()):
+        for known in _packaged():
             if cohort.casefold() in (known.name, *known.cohorts):
                 montage = known
     if montage is not None and montage.subject:

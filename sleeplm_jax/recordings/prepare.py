@@ -237,7 +237,11 @@ def inspect_recording(
             uses.setdefault(resolution.upright[0], []).append(name)
         if resolution.stand_in:
             flags.append(f"stand_in: {name} is {resolution.source}")
-        flags += _trace_flags(name, resolution, read_channel(recording, resolution))
+        trace = read_channel(recording, resolution)
+        if name != "POS" and np.ptp(trace.values) == 0:
+            flags.append(f"flat: {name} ({resolution.source}) never changes, taken as missing")
+        else:
+            flags += _trace_flags(name, resolution, trace)
     try:
         found = find_scoring(recording.path)
     except RecordingError as error:

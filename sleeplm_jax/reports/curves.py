@@ -12,7 +12,8 @@ from sleeplm_jax.reports.palette import INK, MUTED, RULE
 
 PARTS = (
     ("loss", "Total loss"), ("contrastive", "Contrastive"), ("caption", "Caption, nats per token"),
-    ("reconstruction", "Reconstruction"), ("lr", "Learning rate"),
+    ("reconstruction", "Reconstruction"),
+    ("learning_rate", "Learning rate"),
 )
 TRAIN, HELD_OUT = "#8FB3CC", "#C2305D"
 
@@ -82,5 +83,5 @@ def _part(ax, found: dict, name: str, words: str) -> None:
         if name == "loss":
             ax.annotate(f"best {values[best]:.3f}", (steps[best], values[best]), fontsize=7.5,
                         xytext=(0, 7), textcoords="offset points", ha="center", color=HELD_OUT)
-    if name != "lr":
+    if name != "learning_rate":
         ax.legend(frameon=False, fontsize=7.5)

@@ -50,7 +50,7 @@ def describe_night(
     out_html = Path(out_html)
     seconds = float(night.spec.seconds)
     reading = read_night(model, night, records, queries, progress=lambda p: progress(0.9 * p))
-    time = TimeAxis(len(night.signals) * seconds, night.extra.get("start_clock"))
+    time = TimeAxis(len(night.signals) * seconds, clock_seconds(night.extra.get("start_clock")))
     scored = night.stages >= 0
     true = np.asarray(night.stages, int) if scored.any() else None
     others = {name: np.asarray(stages, int) for name, stages in (others or {}).items()}
@@ -199,6 +199,14 @@ def _channel_rows(night: Night) -> list[dict]:
         rows.append({"name": name, "found": found, "share": share,
                      "seen": name in night.spec.channels})
     return rows
+
+
+def clock_seconds(start: str | None) -> float | None:
+    """"22:41:20" as seconds since midnight; None where the start is not known."""
+    if start is None:
+        return None
+    hours, minutes, seconds = (float(part) for part in start.split(":"))
+    return 3600 * hours + 60 * minutes + seconds
 
 
 def _what(night: Night) -> str:

@@ -243,8 +243,9 @@ def legend(ax) -> None:
     ax.axis("off")
     for number, name in enumerate(HYPNOGRAM_ORDER):
         ax.text(
-            (0.02, 0.24, 0.44, 0.59, 0.74)[number], 0.5, f" {STAGE_NAMES[name]} ", transform=ax.transAxes, fontsize=8,
-            color=STAGE_INK[name], va="center", fontweight="bold",
+            (0.02, 0.24, 0.44, 0.59, 0.74)[number], 0.5, f" {STAGE_NAMES[name]} ",
+            transform=ax.transAxes, fontsize=8, color=STAGE_INK[name], va="center",
+            fontweight="bold",
             bbox={"boxstyle": "round,pad=0.25", "fc": STAGE_COLOURS[name], "ec": "none"},
         )
 

@@ -14,6 +14,7 @@ from sleeplm_jax.captions.prompts import stage_prompts
 from sleeplm_jax.captions.render import render
 from sleeplm_jax.config import CAPTION_KINDS, STAGES
 from sleeplm_jax.evaluation.staging import (
+    logit_scale,
     stage_directions,
     stage_probabilities,
     stage_similarities,
@@ -92,9 +93,8 @@ def read_night(
         )
         for i, (epoch, why) in enumerate(chosen.items())
     )
-    scale = float(getattr(model, "logit_scale", 20.0))
     return NightReading(
-        predicted, stage_probabilities(similarity, scale), queries, heat, described
+        predicted, stage_probabilities(similarity, logit_scale(model)), queries, heat, described
     )
 
 

@@ -119,12 +119,12 @@ def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
                 # ---- Held-out evaluation and checkpoints
                 val_loss = None
                 if step % config.eval_every == 0 or step == config.steps:
+                    if late is not None:  # waits for the queued steps, so their time is theirs
+                        report(*late, writer, clock, say)
+                        late = None
                     with clock.paused():
                         values = held_out(steps, state["parameters"])
                     val_loss = values["loss"]
-                    if late is not None:
-                        report(*late, writer, clock, say)
-                        late = None
                     writer.write(step, "val", values)
                     say(f"  held-out loss {val_loss:.4f}  " + parts_text(values)
                         + ("  (best so far)" if val_loss < best else ""))

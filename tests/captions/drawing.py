@@ -1,5 +1,6 @@
 """Random measured records, and a reader of captions that knows templates.yaml only."""
 
+import functools
 import re
 
 import numpy as np
@@ -37,7 +38,7 @@ def measurement(feature, value, channel, interval=(0.0, 30.0)):
 
 
 def drawn_record(seed):
-    """A record with some channels lost, some features unmeasured, events and changes of position."""
+    """A record with channels lost, features unmeasured, events and changes of position."""
     rng = np.random.default_rng([77, seed])
     lost = [c for c in (*CHANNEL_FEATURES, "POS", "HR") if rng.random() < 0.2]
     found = []
@@ -73,7 +74,13 @@ def drawn_record(seed):
 
 
 def _pattern(text, fields):
-    """A regex of a template whose {fields} are regexes; a capitalised field fits either way."""
+    """A regex of a template whose {fields} are regexes."""
+    return _compiled(text, tuple(sorted(fields.items())))
+
+
+@functools.cache
+def _compiled(text, fields):
+    fields = dict(fields)
     parts = re.split(r"\{(\w+)\}", text)
     out = re.escape(parts[0])
     for field, rest in zip(parts[1::2], parts[2::2]):

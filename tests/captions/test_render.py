@@ -24,7 +24,7 @@ def read(caption, kind):
 @pytest.mark.parametrize("kind", CAPTION_KINDS)
 def test_a_caption_parses_back_to_what_is_stated(kind, spec):
     said = 0
-    for seed in range(120):
+    for seed in range(60):
         record = drawn_record(seed)
         validate(record)
         content = stated(record, kind, spec)
@@ -33,7 +33,7 @@ def test_a_caption_parses_back_to_what_is_stated(kind, spec):
         if caption is not None:
             said += 1
             assert read(caption, kind) == content, caption
-    assert said > 60
+    assert said > 30
 
 
 def test_every_wording_is_reached_and_parses():
@@ -140,7 +140,16 @@ def test_articles():
     assert with_article("obstructive apnoea") == "an obstructive apnoea"
     assert with_article("hypopnoea") == "a hypopnoea"
     for noun in templates()["event"]["names"].values():
-        assert noun[0] not in "hx8" or noun == "hypopnoea"  # words whose sound is not their letter's
+        assert noun[0] not in "hu" or noun in ("hypopnoea", "unclassified event")  # checked by ear
+
+
+def test_stretches_are_told_in_order_of_time():
+    record = {**drawn_record(0), "missing": [], "stand_ins": []}
+    fall = measurement("heart_rate_trend", -9.0, "ECG", (2.0, 8.0))
+    record["measurements"] = [measurement("heart_rate_trend", 7.0, "ECG", (14.0, 20.0)), fall]
+    for seed in range(20):
+        caption = render(record, "heart", np.random.default_rng(seed))
+        assert caption.index("2 to 8 s") < caption.index("14 to 20 s"), caption
 
 
 def test_a_steady_rate_is_not_called_a_range():

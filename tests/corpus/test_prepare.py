@@ -2,17 +2,24 @@ import csv
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sleeplm_jax.config import SignalSpec
 from sleeplm_jax.corpus import pool, prepare
 from sleeplm_jax.corpus.manifest import Corpus
+from sleeplm_jax.corpus.nightfile import read_night
 from sleeplm_jax.corpus.pool import NightJob, run_nights
 from sleeplm_jax.corpus.prepare import prepare_corpus
-from sleeplm_jax.config import SignalSpec
 from sleeplm_jax.errors import CorpusError
 
+ROOT = Path(__file__).parents[2]
 NIGHTS = ("sim-0000", "sim-0001", "sim-0002")
 
 
@@ -212,6 +219,41 @@ def test_interrupting_the_nights_keeps_those_that_are_done(three, tmp_path, monk
     assert not (out / "corpus.json").exists()
     result = run(three, out)
     assert len(result.prepared) == 1 and len(result.unchanged) == 2
+
+
+MAIN = """
+import sys
+from pathlib import Path
+if __name__ == "__main__":
+    from sleeplm_jax.corpus.prepare import prepare_corpus
+    prepare_corpus([Path(sys.argv[1])], Path(sys.argv[2]), workers=2, progress=False)
+"""
+
+
+def test_ctrl_c_ends_the_workers_and_leaves_nothing_half_written(simulated_folder, tmp_path):
+    (tmp_path / "main.py").write_text(MAIN)
+    out = tmp_path / "corpus"
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "main.py", simulated_folder, out],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    until = time.monotonic() + 60
+    while not list(out.glob("nights/*.npz")) and time.monotonic() < until:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
+    process.wait(timeout=20)
+    time.sleep(0.2)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)  # no worker is left
+    nights = list(out.glob("nights/*.npz"))
+    assert nights
+    for path in nights:
+        read_night(path)
+    assert not list(out.rglob(".partial-*")) or process.returncode != 0
+    result = prepare_corpus([simulated_folder], out, workers=1, progress=False)
+    assert len(result.prepared) + len(result.unchanged) == 5
+    assert not list(out.rglob(".partial-*"))
 
 
 def test_names_in_headers_reach_no_file_of_the_corpus(three, tmp_path):

@@ -20,8 +20,8 @@ def drawn_traces(epochs, rate=128.0, seed=0):
     time = np.arange(int(epochs * 30 * rate)) / rate
     slow = np.arange(epochs * 30 * 16) / 16
 
-    def noise(size=len(time)):
-        return rng.standard_normal(size)
+    def noise(size=None):
+        return rng.standard_normal(len(time) if size is None else size)
 
     beat = (time + 0.5) % 1.0 - 0.5
     values = {

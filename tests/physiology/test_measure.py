@@ -2,6 +2,7 @@
 
 import json
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -136,6 +137,27 @@ def test_samples_of_another_length_are_refused():
 
 def test_measuring_twice_gives_the_same(records):
     assert measure_night(drawn_night()) == records
+
+
+@pytest.mark.parametrize("fill", [0.0, np.nan, np.inf, "noise", "one sample"])
+@pytest.mark.parametrize("epochs", [1, 4])
+def test_no_trace_however_bad_raises_warns_or_gives_a_number_that_is_none(fill, epochs):
+    rng = np.random.default_rng(0)
+    traces = {}
+    for name, trace in drawn_traces(epochs).items():
+        values = np.full(len(trace.values), 0.0 if isinstance(fill, str) else fill, np.float32)
+        if fill == "noise":
+            values[:] = rng.standard_normal(len(values))
+        traces[name] = Trace(values[:1] if fill == "one sample" else values, trace.rate, "")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        records = measure_night(drawn_night(epochs, traces=traces))
+    assert len(records) == epochs
+    for record in records:
+        validate(record)
+        json.dumps(record, allow_nan=False)
+        if fill != "noise":
+            assert {m["feature"] for m in record["measurements"]} <= {"position"}
 
 
 @pytest.mark.slow

@@ -165,3 +165,15 @@ def test_a_users_montage_file_and_its_mistakes(tmp_path):
 )
 def test_subjects_from_file_names(name, cohort, subject):
     assert subject_of(name, cohort) == subject
+
+
+def test_nox_position_is_upright_where_the_elevation_says_so(tmp_path):
+    labels = ("C3-M2", "C4-M1")
+    angle = signal("PosAngle", np.repeat([0.0, -90, 170], 20), 1, unit="deg", bound=180)
+    elevation = signal("Elevation", np.repeat([0.0, 0.1, 0.95], 20), 1, unit="g", bound=2)
+    path = write(tmp_path / "a.edf", [*(c3(60, label) for label in labels), angle, elevation])
+    recording = open_recording(path)
+    montage = choose_montage(recording)
+    assert montage.name == "nox"
+    codes = read_channel(recording, resolve(recording, montage)["POS"]).values
+    assert codes.tolist() == [2] * 20 + [1] * 20 + [4] * 20

@@ -1,4 +1,4 @@
-"""Simulated nights: the same bytes always, whole files always, and physiology that can be measured."""
+"""Simulated nights: the same bytes, whole files, and physiology that can be measured."""
 
 from __future__ import annotations
 
@@ -314,14 +314,14 @@ def test_spectra_by_stage(folder):
 def test_spindle_peak_in_n2_and_not_in_rem(folder):
     for path in nights(folder):
         data, rate = channels(path)["C3-M2"]
-        stages = stages_of(path)
+        stages, hertz = stages_of(path), truth_of(path)["individual"]["spindle_hz"]
 
-        def above_background(stage, data=data, rate=rate, stages=stages):
+        def above_background(stage, data=data, rate=rate, stages=stages, hertz=hertz):
             frequency, density = signal.welch(
                 epochs(data, rate)[stages == stage], rate, nperseg=int(4 * rate)
             )
             density = density.mean(0)
-            inside = np.abs(frequency - truth_of(path)["individual"]["spindle_hz"]) < 1
+            inside = np.abs(frequency - hertz) < 1
             around = ((frequency > 8) & (frequency < 10)) | ((frequency > 18) & (frequency < 21))
             return density[inside].mean() / np.exp(np.log(density[around]).mean())
 
@@ -448,6 +448,8 @@ def test_severe_apnoea_is_scored_as_such(apnoeic):
 def test_flow_falls_in_apnoeas_and_effort_goes_on_in_obstructive_ones(apnoeic):
     data = channels(apnoeic)
     flow, rate = data["AF"]
+    sos = signal.butter(2, 0.12, "highpass", fs=rate, output="sos")
+    abdomen = signal.sosfiltfilt(sos, data["ABD"][0])  # belts drift
 
     def swing(values, a, b):
         piece = values[int(a * rate) : int(b * rate)]
@@ -458,14 +460,14 @@ def test_flow_falls_in_apnoeas_and_effort_goes_on_in_obstructive_ones(apnoeic):
         a, b = event["onset"] + 1.5, event["onset"] + event["duration"] - 1.5
         before = swing(flow, event["onset"] - 9, event["onset"] - 1)
         left = swing(flow, a, b) / before
-        belt = swing(data["ABD"][0], a, b) / swing(data["ABD"][0], a - 11, a - 3)
+        belt = swing(abdomen, a, b) / swing(abdomen, a - 11, a - 3)
         residual.setdefault(event["kind"], []).append((left, belt))
     obstructive = np.median(residual["obstructive_apnea"], axis=0)
     assert obstructive[0] < 0.2 and obstructive[1] > 0.3
     hypopnoea = np.median(residual["hypopnea"], axis=0)
     assert 0.2 < hypopnoea[0] < 0.75
     if "central_apnea" in residual:
-        assert np.median(residual["central_apnea"], axis=0)[1] < 0.35
+        assert np.median(residual["central_apnea"], axis=0)[1] < 0.4
 
 
 def test_paradox_in_obstructive_apnoeas(apnoeic):
@@ -490,7 +492,7 @@ def test_paradox_in_obstructive_apnoeas(apnoeic):
 def test_desaturations_follow_events_and_agree_with_the_oximeter(apnoeic):
     scoring = read_scoring(apnoeic.with_suffix(".xml"), None)
     spo2, _ = channels(apnoeic)["SpO2"]
-    breathing = [e for e in truth_of(apnoeic)["truth"]["respiratory_events"]]
+    breathing = truth_of(apnoeic)["truth"]["respiratory_events"]
     falls = [e for e in scoring.events if e.kind == "desaturation"]
     assert len(falls) > 20
     delays = []
@@ -498,11 +500,11 @@ def test_desaturations_follow_events_and_agree_with_the_oximeter(apnoeic):
         window = np.round(spo2[int(fall.onset) : int(fall.end) + 1])
         assert window.min() == fall.value and window[0] - window.min() >= 3
         nadir = int(fall.onset) + window.argmin()
-        behind = [nadir - (e["onset"] + e["duration"]) for e in breathing]
-        behind = [delay for delay in behind if delay > -5]
-        delays.append(min(behind))
-        assert any(e["onset"] - 1 <= fall.onset for e in breathing)
-    assert max(delays) < 45 and 5 < np.median(delays) < 30
+        cause = [e for e in breathing if e["onset"] - 1 <= fall.onset][-1]
+        delays.append((fall.onset - cause["onset"], nadir - (cause["onset"] + cause["duration"])))
+    begins, lowest = np.array(delays).T
+    assert 5 < np.median(begins) < 40 and begins.min() >= -1
+    assert 5 < np.median(lowest) < 30 and lowest.max() < 45
 
 
 def test_arousals_end_most_obstructive_events_and_raise_the_heart_rate(apnoeic):
@@ -545,7 +547,7 @@ def test_yasa_and_sleepecg_agree_with_simulated_nights(tmp_path):
     realism = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(realism)
     rows = [realism.measure(p) for p in simulate_cohort(tmp_path, 5, 8.0, 0, progress=False)]
-    assert np.mean([row["kappa"] for row in rows]) >= 0.68
-    assert min(row["kappa"] for row in rows) >= 0.5
+    assert np.mean([row["kappa"] for row in rows]) >= 0.70
+    assert min(row["kappa"] for row in rows) >= 0.55
     assert np.mean([row["r_sensitivity"] for row in rows]) >= 0.99
     assert np.mean([row["r_ppv"] for row in rows]) >= 0.99

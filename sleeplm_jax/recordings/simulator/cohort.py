@@ -36,10 +36,11 @@ def code_version() -> str:
 def simulate_night(
     out_dir: str | Path, index: int, hours: float = 8.0, seed: int = 0, artefacts: bool = True
 ) -> Path:
-    """Simulate one night and write `sim-0000.edf`, `.xml` (scoring) and `.truth.json` into `out_dir`.
+    """Simulate one night; write `sim-0000.edf`, `.xml` (scoring), `.truth.json` into `out_dir`.
 
     The bytes depend on (seed, index, hours, artefacts) alone. A complete night of the same
-    parameters and code is kept. `artefacts=False` leaves out electrodes that come off. Returns the EDF's path; raises ConfigError for impossible parameters.
+    parameters and code is kept. `artefacts=False` leaves out electrodes that come off.
+    Returns the EDF's path; raises ConfigError for impossible parameters.
     """
     seconds = _checked(hours, seed, index)
     out = Path(out_dir)
@@ -69,9 +70,7 @@ def simulate_night(
         "parameters": parameters,
         "files": {f"{stem}{suffix}": len(content) for suffix, content in files.items()},
         "individual": night.individual.as_dict(),
-        "stages": {
-            stage: int((night.stages == code).sum()) for code, stage in enumerate(STAGES)
-        },
+        "stages": {stage: int((night.stages == code).sum()) for code, stage in enumerate(STAGES)},
         "truth": night.truth,
     }
     write_atomic(truth_path, json_bytes(truth))
@@ -90,10 +89,12 @@ def simulate_cohort(
     """Simulate nights 0 to `nights` - 1 of a cohort; returns the EDF paths in that order.
 
     `workers` processes (None: one per core that this process may use) give the same bytes as one.
-    `cohort.json` lists the nights. Raises ConfigError for impossible parameters.
+    `cohort.json` lists the nights. A script that asks for more than one worker needs the usual
+    `if __name__ == "__main__":` guard, since workers are spawned.
+    Raises ConfigError for impossible parameters.
     """
     if nights < 1:
-        raise ConfigError("nights", f"{nights} is not a positive number", "ask for at least 1 night")
+        raise ConfigError("nights", f"{nights} is not a positive number", "ask for 1 or more")
     if workers is not None and workers < 1:
         raise ConfigError("workers", f"{workers} is not a positive number", "use 1 or more")
     seconds = _checked(hours, seed, 0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sleeplm_jax.recordings.simulator.arousals import Arousal
-from sleeplm_jax.recordings.simulator.hypnogram import N1, N2, N3, W_CLOSED, W_OPEN, Bouts, R
+from sleeplm_jax.recordings.simulator.hypnogram import N1, N2, N3, W_CLOSED, W_OPEN, R
 from sleeplm_jax.recordings.simulator.individual import Individual
 from sleeplm_jax.recordings.simulator.noise import FrameNoise, add_waves, fluctuation, smooth
 
@@ -119,7 +119,8 @@ def _spectra(person, states, weights, arousals, noise: FrameNoise, rng) -> np.nd
     rows[N3] = rows[N3] / np.sqrt(1 + (f / 18) ** 2)
     beta = peak(19, 4.5) + 0.6 * peak(26, 6)
     rows[W_OPEN] = rows[W_OPEN] + person.beta_gain * 9 * beta + person.muscle_in_eeg * fast
-    rows[W_CLOSED] = rows[W_CLOSED] + person.beta_gain * 6 * beta + 0.5 * person.muscle_in_eeg * fast
+    rows[W_CLOSED] = rows[W_CLOSED] + person.beta_gain * 6 * beta
+    rows[W_CLOSED] = rows[W_CLOSED] + 0.5 * person.muscle_in_eeg * fast
     rows[N1] = rows[N1] + person.beta_gain * 3 * beta + 14 * peak(person.theta_hz, 1.1)
     rows[N2] = rows[N2] + 6 * peak(person.theta_hz - 0.5, 1.3) + 2.5 * peak(person.spindle_hz, 1.1)
     rows[N2] = rows[N2] + 2.5 * peak(9.0, 1.8)
@@ -192,7 +193,8 @@ def _slow_waves(result: Brain, person, drive, rng) -> None:
     if n == 0:
         return
     level = np.interp(onsets, np.arange(seconds), drive)
-    size = person.slow_wave_uv * np.exp(rng.normal(0, 0.33, n)) * (0.55 + 0.45 * np.clip(level, 0, 1.2))
+    size = person.slow_wave_uv * np.exp(rng.normal(0, 0.33, n))
+    size *= 0.55 + 0.45 * np.clip(level, 0, 1.2)
     down = (0.5 / person.slow_wave_hz * np.exp(rng.normal(-0.12, 0.2, n)))[:, None]
     up = (0.5 / person.slow_wave_hz * np.exp(rng.normal(0.10, 0.2, n)))[:, None]
     t = np.arange(int(2.2 * RATE)) / RATE
@@ -231,7 +233,8 @@ def _spindles(result: Brain, person, weights, drive, k_onsets, rng) -> None:
     Clustering: Lecci et al. 2017, Sci Adv 3:e1602026.
     """
     seconds = len(drive)
-    slow = 1 + 0.6 * np.sin(2 * np.pi * np.cumsum(0.02 * np.exp(fluctuation(rng, seconds, 100, 0.2))))
+    hertz = 0.02 * np.exp(fluctuation(rng, seconds, 100, 0.2))
+    slow = 1 + 0.6 * np.sin(2 * np.pi * np.cumsum(hertz))
     density = np.clip(weights[:, N2] - 0.1, 0, 1) * 1.1 + 0.45 * weights[:, N3]
     onsets = _poisson_times(person.spindles_per_minute / 60 * slow * density, rng, 1.5)
     riding = k_onsets[rng.random(len(k_onsets)) < 0.4] + 0.7
@@ -283,5 +286,6 @@ def _sawtooth(result: Brain, weights, phasic, rng) -> None:
     wave = size * tooth * np.sin(np.pi * x) ** 0.6
     _place(result, onsets, wave, (1.0, 1.0, 0.5), rng)
     result.truth["sawtooth_trains"] = [
-        [round(float(a), 2), round(float(d), 2)] for a, d in zip(onsets, duration[:, 0], strict=True)
+        [round(float(a), 2), round(float(d), 2)]
+        for a, d in zip(onsets, duration[:, 0], strict=True)
     ]

@@ -1,4 +1,4 @@
-"""The electro-oculogram: saccades, blinks, slow rolling, rapid eye movements, the brain's leakage."""
+"""The electro-oculogram: saccades, blinks, slow and rapid eye movements, the brain's leakage."""
 
 from __future__ import annotations
 
@@ -72,9 +72,11 @@ def eyes(
 def _saccades(person, states, phasic, rng) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Times (s), changes of gaze (µV at E1), and which belong to REM sleep."""
     seconds = len(states)
-    per_second = person.rem_density / 60 / max(float(phasic[states == R].mean()), 0.02) if (
-        states == R
-    ).any() else 0.0
+    per_second = (
+        person.rem_density / 60 / max(float(phasic[states == R].mean()), 0.02)
+        if (states == R).any()
+        else 0.0
+    )
     rate = np.clip(per_second * phasic, 0, 2.2)
     rate[states == W_OPEN] = 0.55
     rate[states == W_CLOSED] = 0.05
@@ -85,7 +87,7 @@ def _saccades(person, states, phasic, rng) -> tuple[np.ndarray, np.ndarray, np.n
     rapid = np.repeat(states == R, count)
     gaze, jumps = 0.0, np.empty(len(times))
     aim = person.saccade_uv * rng.standard_normal(len(times))
-    for number, target in enumerate(aim):  # eyes return towards the middle: goals, not a random walk
+    for number, target in enumerate(aim):  # goals about the middle, not a random walk
         jumps[number] = target - gaze
         gaze = target
     # reading: small steps to one side, a sweep back at the end of the line

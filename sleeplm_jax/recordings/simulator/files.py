@@ -41,7 +41,8 @@ def edf_bytes(night: SimulatedNight, start: datetime.time) -> bytes:
     for signal in night.signals:
         low, high = signal.limit
         if signal.rate == 1:  # codes, bpm and %: steps that 16 bits hold without remainder
-            digital = (-32, 992) if signal.label == "Position" else (int(low * 100), int(high * 100))
+            steps = 32 if signal.label == "Position" else 100
+            digital = (int(low * steps), int(high * steps))
         else:
             digital = (-32768, 32767)
         signals.append(
@@ -108,4 +109,5 @@ def start_clock(seed: int, index: int) -> datetime.time:
 
 
 def json_bytes(content: dict) -> bytes:
-    return (json.dumps(content, indent=None, separators=(",", ":"), allow_nan=False) + "\n").encode()
+    text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+    return f"{text}\n".encode()

@@ -117,7 +117,7 @@ _BREAK = {
 
 
 def _fragmented(state, seconds, person, pace, rng) -> Bouts:
-    """A stretch of one state broken by short visits to others: a semi-Markov chain (gamma dwell)."""
+    """A stretch of one state broken by short visits to others: semi-Markov, gamma dwell."""
     bouts, left = [], seconds
     mean = _BOUT[state] * max(pace, 0.35) / (0.6 + 0.2 * person.awakenings_per_hour)
     visits, shares = zip(*_BREAK[state], strict=True)
@@ -130,7 +130,8 @@ def _fragmented(state, seconds, person, pace, rng) -> Bouts:
                 bouts.append((state, left))
             break
         visit = int(rng.choice(visits, p=shares))
-        away = rng.lognormal(np.log(45 if visit != W_CLOSED else 25 + 0.4 * person.age), 0.6) * max(pace, 0.6)
+        typical = 25 + 0.4 * person.age if visit == W_CLOSED else 45
+        away = rng.lognormal(np.log(typical), 0.6) * max(pace, 0.6)
         if visit == W_CLOSED:
             bouts += _wake(away, 0.6, rng)
             drowse = rng.uniform(15, 60) * max(pace, 0.6)

@@ -13,7 +13,7 @@ SEVERITIES = ("none", "mild", "moderate", "severe")  # AHI < 5, 5-15, 15-30, >= 
 
 @dataclass(frozen=True)
 class Individual:
-    """A simulated sleeper. Amplitudes in µV before `gain`, rates per hour unless named otherwise."""
+    """A simulated sleeper. Amplitudes in µV before `gain`, rates per hour unless named."""
 
     age: int
     sex: str  # "F" or "M"

@@ -65,7 +65,7 @@ def simulate(index: int, seconds: int, seed: int, artefacts: bool = True) -> Sim
     bouts = hypnogram.draw_bouts(person, seconds, part(1))
     states = hypnogram.states_of(bouts, seconds)
     position, turns = body.draw_positions(person, states, part(2))
-    events = respiration.draw_events(person, states, position, part(3))
+    events = respiration.draw_events(person, states, position, turns, part(3))
     arousals, states = _arousals.draw_arousals(person, states, events, part(4))
     movements = sorted(turns + body.draw_movements(states, arousals, part(5)))
     breathing = respiration.breathe(person, states, position, events, movements, part(6))
@@ -87,7 +87,7 @@ def simulate(index: int, seconds: int, seed: int, artefacts: bool = True) -> Sim
     head.c3 += ocular
     head.c4 -= ocular
     chin, twitches = body.chin(person, states, arousals, movements, phasic, part(14))
-    _disturb(head, left, right, movements, part(15))
+    _disturb(head, left, right, ecg, movements, part(15))
 
     gain = person.gain
     eeg_filter = "HP:0.3Hz simulated"
@@ -111,27 +111,31 @@ def simulate(index: int, seconds: int, seed: int, artefacts: bool = True) -> Sim
             signal.prefiltering = eeg_filter
         np.clip(signal.values, *signal.limit, out=signal.values)
     stages = hypnogram.epochs_of(states)
-    truth = head.truth | looks | {
-        "r_peaks": [round(float(beat), 4) for beat in beats],
-        "lead_off": lost,
-        "rem_twitches": twitches,
-        "states": ["W_open", "W_closed", "N1", "N2", "N3", "R"],
-        "state_bouts": _run_lengths(states),
-        "movements": [[round(x, 2) for x in movement] for movement in movements],
-        "respiratory_events": [
-            {
-                "kind": event.kind,
-                "onset": round(event.onset, 1),
-                "duration": event.duration,
-                "residual_flow": round(event.residual, 3),
-                "scored": event.scored,
-            }
-            for event in events
-        ],
-        "arousals": [
-            [arousal.onset, arousal.duration, arousal.respiratory] for arousal in arousals
-        ],
-    }
+    truth = (
+        head.truth
+        | looks
+        | {
+            "r_peaks": [round(float(beat), 4) for beat in beats],
+            "lead_off": lost,
+            "rem_twitches": twitches,
+            "states": ["W_open", "W_closed", "N1", "N2", "N3", "R"],
+            "state_bouts": _run_lengths(states),
+            "movements": [[round(x, 2) for x in movement] for movement in movements],
+            "respiratory_events": [
+                {
+                    "kind": event.kind,
+                    "onset": round(event.onset, 1),
+                    "duration": event.duration,
+                    "residual_flow": round(event.residual, 3),
+                    "scored": event.scored,
+                }
+                for event in events
+            ],
+            "arousals": [
+                [arousal.onset, arousal.duration, arousal.respiratory] for arousal in arousals
+            ],
+        }
+    )
     return SimulatedNight(
         person, signals, stages, _scored(events, arousals, breathing.desaturations), truth
     )
@@ -164,8 +168,8 @@ def _scored(events, arousals, desaturations) -> list[ScoredEvent]:
     return sorted(scored, key=lambda event: (event.onset, event.name))
 
 
-def _disturb(head, left, right, movements, rng) -> None:
-    """Movement throws slow swings and muscle into EEG and EOG."""
+def _disturb(head, left, right, ecg, movements, rng) -> None:
+    """Movement throws slow swings and muscle into EEG, EOG and ECG."""
     n = len(head.c3)
     moving = body.movement_envelope(movements, eeg.RATE, n, rng)
     noise = FrameNoise(n // eeg.RATE, eeg.RATE)
@@ -175,6 +179,7 @@ def _disturb(head, left, right, movements, rng) -> None:
     for channel in (head.c3, head.c4, left, right):
         own = 0.7 * shared + 0.7 * noise.draw(rng)
         channel += moving * noise.synthesise(own, shape)
+    ecg += np.repeat(moving * noise.synthesise(noise.draw(rng), shape), heart.ECG_RATE // eeg.RATE)
 
 
 def _lead_off(signals: list[Signal], seconds: int, rng) -> list[list]:

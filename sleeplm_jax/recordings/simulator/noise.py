@@ -1,4 +1,4 @@
-"""Noise with a spectrum that changes through the night, slow fluctuations, and placing waveforms."""
+"""Noise whose spectrum changes through the night, slow fluctuations, and placing waveforms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from scipy import fft, signal
 FRAME_SECONDS = 4.0
 
 
-def fluctuation(rng: np.random.Generator, n: int, correlation: float, sd: float = 1.0) -> np.ndarray:
+def fluctuation(
+    rng: np.random.Generator, n: int, correlation: float, sd: float = 1.0
+) -> np.ndarray:
     """Stationary first-order autoregressive noise: n values, `correlation` in samples, float64."""
     keep = np.exp(-1.0 / correlation)
     drive = rng.standard_normal(n) * np.sqrt(1 - keep**2)
@@ -69,7 +71,7 @@ class FrameNoise:
 
 
 def add_waves(out: np.ndarray, starts: np.ndarray, waves: np.ndarray) -> None:
-    """Add waveforms float32 [events, samples] to `out` [n] at sample `starts`; edges are cut off."""
+    """Add waveforms float32 [events, samples] to `out` [n] at sample `starts`; edges are cut."""
     if len(starts) == 0:
         return
     index = np.asarray(starts, np.int64)[:, None] + np.arange(waves.shape[1])

@@ -49,13 +49,22 @@ class Breathing:
 
 
 def draw_events(
-    person: Individual, states: np.ndarray, position: np.ndarray, rng: np.random.Generator
+    person: Individual,
+    states: np.ndarray,
+    position: np.ndarray,
+    turns: list[tuple[float, float, float]],
+    rng: np.random.Generator,
 ) -> list[RespiratoryEvent]:
-    """Events in sleep at the person's AHI, more in REM, supine and light sleep, fewer in N3."""
+    """Events in sleep at the person's AHI, more in REM, supine and light sleep, fewer in N3.
+
+    None where the sleeper turns: nobody could score it.
+    """
     weight = np.zeros(len(states))
     for state, factor in ((N1, 1.3), (N2, 1.0), (N3, 0.35), (R, person.rem_factor)):
         weight[states == state] = factor
     weight[(position == SUPINE) & (weight > 0)] *= person.supine_factor
+    for onset, duration, _ in turns:
+        weight[max(int(onset) - 2, 0) : int(onset + duration) + 3] = 0
     asleep = weight > 0
     hazard = person.ahi / 3600 * weight / weight[asleep].mean()
     hazard = np.minimum(hazard / np.maximum(1 - hazard * 60, 0.2), 0.2)
@@ -86,7 +95,9 @@ def draw_events(
         wakes *= 0.55 if states[second] == N3 else 1.0
         onset = second + round(float(rng.random()), 1)
         events.append(
-            RespiratoryEvent(kind, float(onset), duration, float(residual), bool(rng.random() < wakes))
+            RespiratoryEvent(
+                kind, float(onset), duration, float(residual), bool(rng.random() < wakes)
+            )
         )
         free = stop + 18 + rng.exponential(8)
     return events
@@ -123,9 +134,11 @@ def breathe(
     for state, value in _RATE_FACTOR.items():
         lookup[state] = value
     rate = person.breathing_rate / 60 * smooth(lookup[states], 5)
-    rate = rate * np.exp(variability * fluctuation(rng, seconds, 6) + fluctuation(rng, seconds, 600, 0.03))
+    wander = fluctuation(rng, seconds, 600, 0.03)
+    rate = rate * np.exp(variability * fluctuation(rng, seconds, 6) + wander)
     cycle = np.cumsum(stretch(rate, 1, RATE, n), dtype=np.float64) / RATE
-    tidal = np.exp(1.4 * variability * fluctuation(rng, seconds, 7) + fluctuation(rng, seconds, 900, 0.05))
+    wander = fluctuation(rng, seconds, 900, 0.05)
+    tidal = np.exp(1.4 * variability * fluctuation(rng, seconds, 7) + wander)
     tidal = stretch(tidal, 1, RATE, n)
     flow_depth, effort_depth = tidal.copy(), tidal.copy()
     split = np.zeros(n, np.float32)  # phase of thorax against abdomen, cycles: 0.5 is paradox
@@ -160,7 +173,8 @@ def breathe(
         effort_depth[where] *= 1 + 0.6 * strength * on
     if person.snorer:  # snorers are partly flow limited all through NREM
         snoring = smooth(((states == N2) | (states == N3)).astype(float), 20)
-        flat = np.maximum(flat, stretch(np.clip(snoring * (0.35 + fluctuation(rng, seconds, 300, 0.2)), 0, 1), 1, RATE, n))
+        snoring = np.clip(snoring * (0.35 + fluctuation(rng, seconds, 300, 0.2)), 0, 1)
+        flat = np.maximum(flat, stretch(snoring, 1, RATE, n))
 
     inspired, expired, limited, volume = _templates(person.inspiratory_share)
     table = np.arange(len(volume)) / len(volume)
@@ -201,8 +215,8 @@ def _templates(share: float) -> tuple[np.ndarray, ...]:
     """
     x = np.arange(512) / 512
     inside = x < share
-    inspired = np.where(inside, np.sin(np.pi * np.clip(x / share, 0, 1)) ** 0.85, 0)
-    limited = np.where(inside, 0.62 * np.clip(np.sin(np.pi * np.clip(x / share, 0, 1)) * 3, 0, 1), 0)
+    arch = np.where(inside, np.sin(np.pi * np.clip(x / share, 0, 1)), 0)
+    inspired, limited = arch**0.85, 0.62 * np.clip(3 * arch, 0, 1)
     y = np.clip((x - share) / (1 - share), 0, 1)
     expired = np.where(inside, 0, -(y**0.7) * np.exp(-4.2 * y) * (1 - y**6))
     expired *= inspired.sum() / -expired.sum()  # what goes in comes out
@@ -260,8 +274,10 @@ def _score_desaturations(person, spo2, events) -> list[Desaturation]:
         rest = spo2[nadir : min(nadir + 60, len(spo2))]
         lower = np.flatnonzero(rest < spo2[nadir])
         rest = rest[: lower[0]] if len(lower) else rest  # the next event's fall has begun
-        back = np.flatnonzero(rest >= spo2[nadir] + 0.67 * drop)
-        stop = nadir + int(back[0]) if len(back) else nadir + len(rest) - 1
+        back = np.flatnonzero(rest >= spo2[nadir] + 0.6 * drop)
+        # no recovery: it ends where it came highest before falling again
+        highest = np.flatnonzero(rest == rest.max())
+        stop = nadir + int(back[0] if len(back) else highest[-1])
         if number + 1 < len(events):
             stop = max(nadir, min(stop, int(events[number + 1].end)))
         found.append(Desaturation(float(start), float(stop - start), int(spo2[nadir]), drop))

@@ -1,0 +1,235 @@
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sleeplm_jax.captions.record import caption_keys
+from sleeplm_jax.config import CAPTION_KINDS, SLEEPLM_CHANNELS, CaptionMix, DataConfig
+from sleeplm_jax.corpus.loader import Loader
+
+DATA = DataConfig(text_length=96, pair_probability=0.5, channel_dropout=0.5, prefetch=3)
+POSITION = SLEEPLM_CHANNELS.index("POS")
+
+
+@pytest.fixture(scope="module")
+def loader(corpus, tokenizer):
+    return Loader(corpus, "train", tokenizer, DATA, seed=5)
+
+
+def equal(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def joined(*parts):
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def test_form_of_a_batch(loader):
+    batch = loader.batch(0, 8)
+    form = {name: (array.dtype.name, array.shape) for name, array in batch.items()}
+    assert form == {
+        "signal": ("float32", (8, 10, 1920)), "channel_mask": ("bool", (8, 10)),
+        "text": ("int32", (8, 96)), "prefix": ("int32", (8, 2)), "keys": ("int32", (8, 5)),
+        "kinds": ("bool", (8, 5)), "stage": ("int32", (8,)), "index": ("int32", (8,)),
+    }  # fmt: skip
+
+
+def test_iterating_from_a_step_goes_on_as_if_never_stopped(loader, corpus, tokenizer):
+    straight = list(itertools.islice(loader.iterate(0, 16), 14))  # passes the end of the split
+    for step in (0, 7, 13):
+        equal(straight[step], loader.batch(step, 16))
+    other = Loader(corpus, "train", tokenizer, replace(DATA, workers=5, prefetch=9), seed=5)
+    for got, wanted in zip(other.iterate(6, 16), straight[6:]):
+        equal(got, wanted)
+
+
+def test_no_threads_give_the_same_batches(loader, corpus, tokenizer):
+    single = Loader(corpus, "train", tokenizer, replace(DATA, workers=0, prefetch=0), seed=5)
+    for step, got in zip(range(3), single.iterate(0, 8)):
+        equal(got, loader.batch(step, 8))
+
+
+def test_rows_do_not_depend_on_who_makes_them(loader):
+    whole = loader.batch(3, 8)
+    equal(whole, joined(loader.batch(3, 8, slice(0, 4)), loader.batch(3, 8, slice(4, 8))))
+    shuffled = loader.batch(3, 8, [6, 1])
+    equal(shuffled, {name: array[[6, 1]] for name, array in whole.items()})
+    equal(next(loader.iterate(3, 8, slice(4, 8))), loader.batch(3, 8, slice(4, 8)))
+
+
+def test_another_batch_size_keeps_the_sequence_of_samples(loader):
+    equal(joined(loader.batch(0, 4), loader.batch(1, 4)), loader.batch(0, 8))
+
+
+def test_each_pass_holds_every_sample_once_in_another_order(loader):
+    n = len(loader)
+    first, second = ([loader.position(i) for i in range(p * n, p * n + n)] for p in (0, 1))
+    assert sorted(first) == sorted(second) == list(range(n))
+    assert first != second and first != sorted(first)
+
+
+def test_the_seed_decides(loader, corpus, tokenizer):
+    same = Loader(corpus, "train", tokenizer, DATA, seed=5)
+    other = Loader(corpus, "train", tokenizer, DATA, seed=6)
+    equal(same.batch(2, 8), loader.batch(2, 8))
+    assert (other.batch(0, 8)["index"] != loader.batch(0, 8)["index"]).any()
+
+
+def test_wording_is_new_in_each_pass(loader):
+    n = len(loader)
+    again = [next(i for i in range(p * n, p * n + n) if loader.position(i) == 0) for p in range(6)]
+    assert len({loader.sample(i)["caption"] for i in again}) > 2
+
+
+def test_text_prefix_and_kinds_say_the_same(loader, tokenizer):
+    pairs = 0
+    for i in range(100):
+        sample = loader.sample(i)
+        named = [k for k in sample["prefix"] if k >= 0]
+        assert sorted(named) == np.flatnonzero(sample["kinds"]).tolist()
+        assert (sample["keys"][named] != 0).all() and len(named) in (1, 2)
+        if "stage_event" in (kinds := [CAPTION_KINDS[k] for k in named]):
+            assert kinds[0] == "stage_event"
+        wanted = tokenizer.encode(sample["caption"], 96)
+        np.testing.assert_array_equal(sample["text"], wanted)
+        pairs += len(named) == 2
+    assert 25 < pairs < 75
+
+
+def test_kinds_are_drawn_by_their_weights(corpus, tokenizer):
+    mix = CaptionMix(stage_event=3.0, brain=1.0, heart=0.0, respiratory=0.0, position_muscle=0.0)
+    data = DataConfig(captions=mix, pair_probability=0.0, channel_dropout=0.0)
+    loader = Loader(corpus, "train", tokenizer, data)
+    drawn = [CAPTION_KINDS[loader.sample(i)["prefix"][0]] for i in range(300)]
+    assert set(drawn) == {"stage_event", "brain"}
+    assert abs(drawn.count("stage_event") / 300 - 0.75) < 0.1  # four standard errors
+
+
+def test_signals_are_those_of_the_corpus(corpus, tokenizer):
+    loader = Loader(corpus, "train", tokenizer, replace(DATA, channel_dropout=0.0))
+    source = corpus.source("train")
+    batch = loader.batch(0, 16)
+    for row, place in enumerate(batch["index"]):
+        stored = source[place]
+        assert batch["stage"][row] == stored["stage"]
+        wanted = stored["signal"][:POSITION] * (6 / 32767)
+        np.testing.assert_allclose(batch["signal"][row, :POSITION], wanted, rtol=1e-6)
+        np.testing.assert_array_equal(batch["signal"][row, POSITION], stored["signal"][POSITION])
+        np.testing.assert_array_equal(batch["channel_mask"][row], stored["mask"])
+
+
+def test_dropped_channels_are_gone_from_signal_mask_and_words(loader, corpus):
+    source, dropped = corpus.source("train"), 0
+    for i in range(150):
+        sample = loader.sample(i)
+        stored = source[int(sample["index"])]["mask"]
+        shown = sample["channel_mask"]
+        assert shown.any() and not (shown & ~stored).any()
+        gone = sample["signal"][~shown]
+        assert ((gone == 0) | (gone == -1)).all()
+        if not shown[POSITION]:
+            assert (sample["signal"][POSITION] == -1).all()
+        dropped += (shown != stored).any()
+        missing = [c for c, there in zip(SLEEPLM_CHANNELS, shown) if not there]
+        if {"C3", "C4", "EOG-L", "EOG-R"} <= set(missing):
+            assert sample["keys"][CAPTION_KINDS.index("brain")] == 0
+        if "ECG" in missing:
+            assert sample["keys"][CAPTION_KINDS.index("heart")] == 0
+    assert 50 < dropped < 100  # half, give or take four standard errors
+
+
+def test_only_named_montages_are_kept_where_some_are_named(corpus, tokenizer):
+    data = replace(DATA, channel_dropout=1.0, dropout_keep=("C4", "EOG-L,EOG-R,C3"))
+    loader = Loader(corpus, "train", tokenizer, data)
+    kept = {
+        frozenset(itertools.compress(SLEEPLM_CHANNELS, loader.sample(i)["channel_mask"]))
+        for i in range(40)
+    }
+    assert kept == {frozenset({"C4"}), frozenset({"EOG-L", "EOG-R", "C3"})}
+
+
+def test_keys_are_equal_just_where_the_same_is_stated(corpus, tokenizer):
+    loader = Loader(corpus, "train", tokenizer, replace(DATA, channel_dropout=0.0))
+    source = corpus.source("train")
+    batch = loader.batch(0, 64)
+    wanted = np.stack([caption_keys(source[i]["record"], spec=corpus.spec) for i in batch["index"]])
+    np.testing.assert_array_equal(batch["keys"], wanted)
+    stage_event = CAPTION_KINDS.index("stage_event")
+    same = batch["keys"][:, stage_event, None] == batch["keys"][None, :, stage_event]
+    assert same.sum() > 64  # two quiet epochs of a stage
+    stages = batch["stage"]
+    assert (stages[:, None] == stages[None, :])[same].all()
+
+
+def test_evaluation_gives_every_sample_once_in_order(corpus, tokenizer):
+    loader = Loader(corpus, "test", tokenizer, DATA)
+    batches = list(loader.eval_batches(16))
+    assert len(batches) == 4  # of 60
+    valid = np.concatenate([b["valid"] for b in batches])
+    assert valid.sum() == 60 and not valid[60:].any()
+    places = np.concatenate([b["index"] for b in batches])
+    assert places[valid].tolist() == list(range(60))
+    assert (places[~valid] == 59).all()  # the last sample fills the batch: no empty masks
+    assert all(b["channel_mask"].all() for b in batches)
+    reworded = Loader(corpus, "test", tokenizer, DATA, seed=99).eval_batches(16)
+    for one, two in zip(batches, reworded):
+        equal(one, two)
+
+
+def test_evaluation_rows_and_subsets(corpus, tokenizer):
+    loader = Loader(corpus, "test", tokenizer, DATA)
+    whole = list(loader.eval_batches(16, samples=20))
+    parts = zip(
+        loader.eval_batches(16, samples=20, rows=slice(0, 8)),
+        loader.eval_batches(16, samples=20, rows=slice(8, 16)),
+    )
+    for batch, two in zip(whole, parts, strict=True):
+        equal(batch, joined(*two))
+    places = np.concatenate([b["index"][b["valid"]] for b in whole])
+    assert len(places) == 20 and places[0] == 0 and places[-1] == 59
+    np.testing.assert_array_equal(places, loader.evaluation_positions(20))
+
+
+@pytest.mark.parametrize("kind", CAPTION_KINDS)
+def test_one_kind_can_be_asked_for(corpus, tokenizer, kind):
+    loader = Loader(corpus, "test", tokenizer, DATA)
+    wanted = CAPTION_KINDS.index(kind)
+    for batch in loader.eval_batches(32, kinds=kind):
+        said = batch["kinds"].any(axis=1)
+        np.testing.assert_array_equal(said, batch["keys"][:, wanted] != 0)
+        assert said.any() and (batch["prefix"][said, 0] == wanted).all()
+        assert (batch["prefix"][:, 1] == -1).all()
+        assert (batch["text"][~said, 2:] == 0).all()
+    with pytest.raises(ValueError, match="choose mix"):
+        next(loader.eval_batches(4, kinds="pulse"))
+
+
+def test_a_sample_with_nothing_to_say_gives_its_turn_away(corpus, tokenizer):
+    mute = {
+        "stage": None, "events": [], "measurements": [], "missing": [], "scored": [],
+        "stand_ins": [],
+    }  # fmt: skip
+    loader = Loader(corpus, "train", tokenizer, DATA)
+    silent = loader.position(0)
+
+    class Muted:
+        def __init__(self, source, indices):
+            self.source, self.indices = source, indices
+
+        def __len__(self):
+            return len(self.source)
+
+        def __getitem__(self, index):
+            sample = self.source[index]
+            return sample | {"record": mute} if index in self.indices else sample
+
+    loader._source = Muted(loader._source, {silent})
+    assert loader.sample(0)["index"] == (silent + 1) % len(loader)
+    assert loader.sample(0)["kinds"].any()
+    loader._source.indices = set(range(len(loader)))
+    sample = loader.sample(0)  # none can: an empty text, marked as such
+    assert not sample["kinds"].any() and (sample["prefix"] == -1).all()
+    assert sample["text"].tolist()[:3] == [1, 2, 0]

@@ -1,0 +1,96 @@
+import io
+import json
+
+import numpy as np
+import pytest
+from sklearn.metrics import cohen_kappa_score
+
+from sleeplm_jax.config import CAPTION_KINDS
+from sleeplm_jax.corpus.nightfile import dequantise
+from sleeplm_jax.errors import CheckpointError
+from sleeplm_jax.evaluation.epochs import batches, choose_rows
+from sleeplm_jax.evaluation.suite import evaluate, refuse_trained_subjects
+from sleeplm_jax.evaluation.table import table
+from tests.fake_model import FakeModel
+
+
+@pytest.fixture(scope="module")
+def model(corpus):
+    return FakeModel(trained=corpus.subjects("train"))
+
+
+@pytest.fixture(scope="module")
+def result(model, corpus, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    found = evaluate(model, corpus, "test", out, progress=False)
+    assert json.loads((out / "evaluation.json").read_text()) == found
+    assert [p.name for p in out.iterdir()] == ["evaluation.json"]
+    return found
+
+
+def test_says_what_it_rests_on(result, corpus):
+    assert result["simulated"] is True and result["corpus"]["hash"] == corpus.hash
+    assert result["subjects"] == 1 and result["epochs"] == corpus.samples("test")
+    assert result["run"]["step"] == 7 and result["run"]["trained_subjects_known"]
+    assert "too few for an interval" in result["note"]
+    names = {n["subject"] for n in corpus.nights()}
+    assert not any(name in json.dumps(result) for name in names)
+
+
+def test_staging_equals_what_the_model_reads_epoch_by_epoch(result, model, corpus):
+    samples = [corpus.source("test")[i] for i in range(corpus.samples("test"))]
+    signal = dequantise(np.stack([s["signal"] for s in samples]), corpus.spec.channels)
+    true = np.array([s["stage"] for s in samples])
+    read = model.stages(signal)
+    wanted = cohen_kappa_score(true[true >= 0], read[true >= 0], labels=range(5))
+    found = result["prompted_staging"]["in_template"]
+    assert found["kappa"] == pytest.approx(wanted)
+    assert found["n"] == int((true >= 0).sum()) and found["interval"] is None
+    for part in (found, result["linear_head"]):
+        assert part["chance"]["kappa"] == part["majority"]["kappa"] == 0
+    assert result["linear_head"]["trained_on"] <= corpus.samples("train")
+
+
+def test_retrieval_and_captions_have_every_kind_beside_chance(result):
+    for kind in (*CAPTION_KINDS, "all_kinds"):
+        found = result["retrieval"][kind]
+        assert 0 < found["chance"]["R@1"] <= 1 and found["gallery"] <= 100
+    kinds = result["captions"]["kinds"]
+    assert set(kinds) == set(CAPTION_KINDS)
+    for part in kinds.values():
+        assert part["tokens"] == part["unigram"]["tokens"] == part["other_signal"]["tokens"]
+    assert result["captions"]["total"]["tokens"] == sum(p["tokens"] for p in kinds.values())
+
+
+def test_table_shows_figures_with_chance_and_says_simulated(result):
+    from rich.console import Console
+
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(table(result))
+    text = console.export_text()
+    kappa = f"{result['prompted_staging']['in_template']['kappa']:.3f}"
+    for words in ("SIMULATED", "Prompted staging", "held-out wording", "Linear head",
+                  "Retrieval of", "Caption loss", kappa):
+        assert words in text, words
+
+
+def test_subjects_trained_on_are_refused_unless_asked_for(model, corpus):
+    trained = FakeModel(trained=corpus.subjects("test"))
+    with pytest.raises(CheckpointError, match="1 subjects of its test split were trained on"):
+        refuse_trained_subjects(trained, corpus, "test")
+    assert refuse_trained_subjects(trained, corpus, "train")
+    assert refuse_trained_subjects(model, corpus, "test")
+    unknown = FakeModel()
+    unknown.about = {}
+    assert not refuse_trained_subjects(unknown, corpus, "test")
+
+
+def test_rows_are_a_seeded_draw(corpus):
+    total = corpus.samples("train")
+    assert list(choose_rows(corpus, "train", None, 0)) == list(range(total))
+    drawn = choose_rows(corpus, "train", 20, 0)
+    assert len(set(drawn)) == 20 and (np.diff(drawn) > 0).all()
+    assert list(drawn) == list(choose_rows(corpus, "train", 20, 0))
+    assert list(drawn) != list(choose_rows(corpus, "train", 20, 1))
+    read = [row for part in batches(corpus, "train", drawn, size=7) for row in part.rows]
+    assert read == list(drawn)
