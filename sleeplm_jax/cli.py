@@ -54,6 +54,7 @@ def inspect(file: PathArgument, json: bool = False, montage: Optional[str] = Non
 
 
 def prepare(recordings: list[Path], out: Path, cohort: Optional[str] = None,
+            montage: Optional[str] = None, channels: Optional[str] = None,
             workers: Optional[int] = None, splits: Optional[Path] = None, seed: int = 0) -> int:
     """Turn recordings and their scoring into a corpus of samples, split by subject.
 
@@ -64,14 +65,25 @@ def prepare(recordings: list[Path], out: Path, cohort: Optional[str] = None,
         recordings: Folders (searched for EDF and BDF) or files.
         out: The corpus folder.
         cohort: Montage and naming rules to use; default: recognised from the labels.
+        montage: YAML file of a montage of your own.
+        channels: What a sample holds, as "EOG-L,EOG-R,C3"; default: SleepLM's ten.
         workers: Processes; default one a core.
         splits: CSV `subject,split` (train, val, test) instead of the seeded 80/10/10 split.
         seed: Of the split.
     """
+    from sleeplm_jax.config import SLEEPLM_CHANNELS, SignalSpec
     from sleeplm_jax.corpus.prepare import prepare_corpus
 
+    chosen = tuple(channels.split(",")) if channels else SLEEPLM_CHANNELS
+    unknown = [name for name in chosen if name not in SLEEPLM_CHANNELS]
+    if unknown or len(set(chosen)) < len(chosen):
+        raise UserError(
+            "--channels", f"{channels!r} has unknown or repeated names",
+            f"choose from {', '.join(SLEEPLM_CHANNELS)}",
+        )
     result = prepare_corpus(
-        recordings, out, cohort=cohort, workers=workers, splits_file=splits, seed=seed
+        recordings, out, cohort=cohort, montage=montage, workers=workers, splits_file=splits,
+        seed=seed, spec=SignalSpec(channels=chosen),
     )
     return 1 if result.failed else 0
 

@@ -43,11 +43,6 @@ def stage_probabilities(similarities: np.ndarray, scale: float) -> np.ndarray:
     return weights / weights.sum(-1, keepdims=True)
 
 
-def logit_scale(model) -> float:
-    """The scale on cosines that `model` was trained with, CLIP's first value where it tells none."""
-    return float(getattr(model, "logit_scale", 1 / 0.07))
-
-
 def prompted_staging(
     model,
     signals: np.ndarray,
@@ -69,7 +64,7 @@ def prompted_staging(
         similarity = stage_similarities(signals, stage_directions(model, prompts))
         # AUROC of a stage ranks epochs by its share against the other stages: a raw cosine also
         # rises and falls with how well any sentence fits the epoch.
-        shares = stage_probabilities(similarity, logit_scale(model))
+        shares = stage_probabilities(similarity, model.logit_scale)
         result[name] = agreement(stages, similarity.argmax(-1), shares, subjects, seed=seed)
         result[name]["prompts"] = {stage: list(prompts[stage]) for stage in STAGES}
     return result

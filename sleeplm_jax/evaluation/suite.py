@@ -143,9 +143,12 @@ def _embed(model, corpus, split, rows, bar, label, texts: bool = True) -> dict:
         parts["stage"].append(epochs.stage)
         parts["subject"].append(epochs.subject)
         parts["keys"].append(epochs.keys)
-        parts["features"].append(model.pooled_features(epochs.signal, epochs.mask))
         if want_embedding:
-            parts["embedding"].append(model.embed_signals(epochs.signal, epochs.mask))
+            embedding, features = model.encode_signals(epochs.signal, epochs.mask)
+            parts["embedding"].append(embedding)
+        else:
+            features = model.pooled_features(epochs.signal, epochs.mask)
+        parts["features"].append(features)
         if texts:
             records += epochs.records
         advance(len(epochs.rows))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ from sleeplm_jax.corpus.tokenizer import BOS, EOS, PAD, Tokenizer
 from sleeplm_jax.errors import CheckpointError
 from sleeplm_jax.models.build import bind, create, graph_of
 from sleeplm_jax.objectives.caption import caption_nll
+from sleeplm_jax.objectives.contrastive import MAX_LOG_SCALE
 
 
 class Model:
@@ -40,6 +42,12 @@ class Model:
     @property
     def spec(self) -> SignalSpec:
         return self.config.model.spec
+
+    @property
+    def logit_scale(self) -> float:
+        """What cosines are multiplied with before a softmax, as learned."""
+        self._need("has no temperature", "contrastive")
+        return math.exp(min(float(self._parameters["logit_scale"]), MAX_LOG_SCALE))
 
     @classmethod
     def load(cls, folder: str | Path, step: int | Literal["best", "latest"] = "best",
@@ -93,6 +101,12 @@ class Model:
         """Frozen encoder features before any projection, `f32 [N, F]`."""
         return self._batched(lambda *x: self._encode(*x)["features"], signal, channel_mask)
 
+    def encode_signals(self, signal, channel_mask) -> tuple[np.ndarray, np.ndarray]:
+        """`(embeddings f32 [N, D], features f32 [N, F])` in one pass over the encoder."""
+        self._need("embeds no signals", "contrastive")
+        out = self._batched(self._encode, signal, channel_mask)
+        return out["embedding"], out["features"]
+
     def embed_texts(self, texts: list[str]) -> np.ndarray:
         """L2-normalised embeddings `f32 [len(texts), D]`."""
         self._need("embeds no texts", "contrastive")
@@ -120,7 +134,8 @@ class Model:
     # ---- Traced
 
     def _encode_signal(self, parameters, signal, channel_mask):
-        return bind(self._graph, parameters).encode_signal(signal, channel_mask)
+        out = bind(self._graph, parameters).encode_signal(signal, channel_mask)
+        return {name: out[name] for name in ("embedding", "features") if name in out}
 
     def _caption_nll(self, parameters, signal, channel_mask, text, prefix):
         model = bind(self._graph, parameters)

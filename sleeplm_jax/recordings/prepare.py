@@ -118,7 +118,11 @@ def prepare_night(
         flags=tuple(flags) + more,
         simulated=chosen.simulated,
         rules=scored.rules if scored else "unknown",
-        extra={"montage": chosen.name, "duration_s": recording.duration_s},
+        extra={
+            "montage": chosen.name,
+            "duration_s": recording.duration_s,
+            "start_clock": recording.start.isoformat("seconds") if recording.start else None,
+        },
     )
 
 

@@ -82,6 +82,6 @@ def _part(ax, found: dict, name: str, words: str) -> None:
         best = min(range(len(values)), key=values.__getitem__)
         if name == "loss":
             ax.annotate(f"best {values[best]:.3f}", (steps[best], values[best]), fontsize=7.5,
-                        xytext=(0, 7), textcoords="offset points", ha="center", color=HELD_OUT)
+                        xytext=(0, 7), textcoords="offset points", ha="right", color=HELD_OUT)
     if name != "learning_rate":
         ax.legend(frameon=False, fontsize=7.5)

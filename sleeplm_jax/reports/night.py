@@ -129,7 +129,7 @@ def _page(night, reading: NightReading, time, true, compared, records, images, m
         told=_told(reading, true, time, seconds),
         kind_names=KIND_NAMES,
         channels=_channel_rows(night),
-        queries=reading.queries,
+        alike=reading.alike,
         prompt=stage_prompts()["N3"][0].rstrip("."),
         order=HYPNOGRAM_ORDER,
         colours=STAGE_COLOURS, ink=STAGE_INK, names=STAGE_NAMES,

@@ -14,7 +14,6 @@ from sleeplm_jax.captions.prompts import stage_prompts
 from sleeplm_jax.captions.render import render
 from sleeplm_jax.config import CAPTION_KINDS, STAGES
 from sleeplm_jax.evaluation.staging import (
-    logit_scale,
     stage_directions,
     stage_probabilities,
     stage_similarities,
@@ -23,11 +22,13 @@ from sleeplm_jax.evaluation.staging import (
 from sleeplm_jax.recordings.night import Night
 from sleeplm_jax.reports.palette import HYPNOGRAM_ORDER
 
+# In words of the captions, in no caption's sentence. Words that no caption uses are not learned
+# by a small model: it then draws the same curve for all of them (`alike` tells).
 QUERIES = (
-    "deep sleep with large slow waves",
-    "rapid eye movements and a relaxed chin muscle",
-    "a pause in breathing and a fall in oxygen",
-    "the sleeper is awake and moving",
+    "deep sleep",
+    "REM sleep with low chin muscle tone",
+    "the patient is awake",
+    "an obstructive apnoea",
 )
 ABSENT = "no measurement"
 EPOCHS_A_CALL = 128
@@ -50,6 +51,16 @@ class NightReading:
     queries: tuple[str, ...]
     query_similarity: np.ndarray  # [Q, E], cosine
     described: tuple[Described, ...]
+
+    @property
+    def alike(self) -> float | None:
+        """Mean correlation between the queries' curves: near 1, they are told apart by nothing."""
+        if len(self.queries) < 2 or self.query_similarity.shape[1] < 3:
+            return None
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found = np.corrcoef(self.query_similarity)
+        mean = float(found[np.triu_indices(len(found), 1)].mean())
+        return mean if np.isfinite(mean) else None
 
 
 def read_night(
@@ -94,7 +105,7 @@ def read_night(
         for i, (epoch, why) in enumerate(chosen.items())
     )
     return NightReading(
-        predicted, stage_probabilities(similarity, logit_scale(model)), queries, heat, described
+        predicted, stage_probabilities(similarity, model.logit_scale), queries, heat, described
     )
 
 

@@ -55,7 +55,7 @@ class Steps:
         (loss, parts), gradients = jax.value_and_grad(self._loss, has_aux=True)(
             state["parameters"], batch
         )
-        norm = optax.global_norm(gradients)
+        norm = optax.tree.norm(gradients)
         finite = jnp.isfinite(norm) & jnp.isfinite(loss)
         updates, optimizer = self.optimizer.update(
             gradients, state["optimizer"], state["parameters"]

@@ -235,22 +235,18 @@ def test_ctrl_c_ends_the_workers_and_leaves_nothing_half_written(simulated_folde
     out = tmp_path / "corpus"
     process = subprocess.Popen(
         [sys.executable, tmp_path / "main.py", simulated_folder, out],
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE,
         start_new_session=True,
     )  # fmt: skip
     until = time.monotonic() + 60
     while not list(out.glob("nights/*.npz")) and time.monotonic() < until:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
-    process.wait(timeout=20)
-    time.sleep(0.2)
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)  # no worker is left
+    process.communicate(timeout=20)  # returns when no worker holds the pipe any more
     nights = list(out.glob("nights/*.npz"))
     assert nights
     for path in nights:
         read_night(path)
-    assert not list(out.rglob(".partial-*")) or process.returncode != 0
     result = prepare_corpus([simulated_folder], out, workers=1, progress=False)
     assert len(result.prepared) + len(result.unchanged) == 5
     assert not list(out.rglob(".partial-*"))

@@ -171,6 +171,17 @@ def test_reading_has_probabilities_and_cosines():
     assert measured and STAGES[STAGED[read.described[0].epoch]][0].lower() in measured.lower()
 
 
+def test_queries_that_the_model_does_not_tell_apart_are_called_so(tmp_path):
+    made = night(STAGED)
+    same = read_night(FakeModel(), made, None, ["words", "words", "words"])
+    assert same.alike == pytest.approx(1)
+    assert read_night(FakeModel(), made, None, ["words"]).alike is None
+    _, _, _, text = described(tmp_path, made, queries=["words", "words"])
+    assert "hardly tells these sentences apart" in text
+    _, _, _, text = described(tmp_path, made, queries=["This epoch is REM.", "This epoch is wake."])
+    assert "hardly tells" not in text and "The curves correlate at" in text
+
+
 def test_spectrogram_finds_the_tone():
     made = night(np.array([3] * 10 + [0] * 10))  # 1 Hz, then 9 Hz
     found = spectrogram(made)
