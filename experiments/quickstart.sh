@@ -16,7 +16,7 @@ run prepare --recordings "$out/recordings" --out "$out/corpus" --cohort simulate
 run tokenizer --corpus "$out/corpus"
 run train "$here/quickstart.py" --out "$out/runs" --data.corpus "$out/corpus"
 run evaluate "$out/runs/quickstart" --corpus "$out/corpus" --split test
-run describe "$out/runs/quickstart" "$out/unseen/sim-0000.edf" --out "$out/report.html"
+run describe "$out/runs/quickstart" "$out/unseen/sim-2-0000.edf" --out "$out/report.html"
 
 printf '\nOpen %s/report.html (or %s/report.png). Figures: %s/runs/quickstart/evaluation.json.\n' \
   "$out" "$out" "$out"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def simulated_folder(tmp_path_factory) -> Path:
-    """Five simulated half-hour nights: sim-0000.edf ... sim-0004.edf with their scoring."""
+    """Five simulated half-hour nights: sim-3-0000.edf ... sim-3-0004.edf with their scoring."""
     from sleeplm_jax.recordings.simulator import simulate_cohort
 
     folder = tmp_path_factory.mktemp("simulated")

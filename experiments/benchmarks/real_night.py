@@ -116,11 +116,12 @@ def main() -> None:
         writer = csv.writer(file)
         writer.writerow(["subject", "split"])
         writer.writerows([name, "val" if name in HELD_OUT else "train"] for name in people)
-        writer.writerow([NIGHT, "test"])
-    common = ("--channels", "C3", "--splits", splits)
-    sleeplm("prepare", "--recordings", out / "people", out / "simulated",
-            "--out", out / "corpus", *common)
-    sleeplm("prepare", "--recordings", out / "night", "--out", out / "night_corpus", *common)
+    night_split = out / "night_split.csv"
+    night_split.write_text(f"subject,split\n{NIGHT},test\n")
+    sleeplm("prepare", "--recordings", out / "people", out / "simulated", "--out", out / "corpus",
+            "--channels", "C3", "--splits", splits)
+    sleeplm("prepare", "--recordings", out / "night", "--out", out / "night_corpus",
+            "--channels", "C3", "--splits", night_split)
     sleeplm("tokenizer", "--corpus", out / "corpus", "--vocab-size", 1024)
     steps = ("--steps", args.steps) if args.steps else ()
     sleeplm("train", HERE.parent / "one_eeg.py", "--out", out / "runs",

@@ -24,7 +24,9 @@ def total_loss(
     `amplitude_channels` says which input channels are amplitudes (position is a code and is not
     reconstructed). `batch["valid"]`, where present, marks padding rows of an evaluation.
     """
-    valid = batch.get("valid")
+    valid = batch.get("valid", jnp.ones(len(batch["signal"]), bool))
+    # A sample that no sentence can be made of has no text to be matched or written.
+    told = valid & batch["kinds"].any(-1)
     parts: dict[str, jax.Array] = {}
     if config.contrastive > 0:
         logits = contrastive_logits(
@@ -35,10 +37,10 @@ def total_loss(
         if config.equal_captions:
             same = positives(batch["keys"], batch["kinds"])
         form = softmax_loss if config.contrastive_form == "softmax" else sigmoid_loss
-        parts["contrastive"] = form(logits, same, valid)
+        parts["contrastive"] = form(logits, same, told)
     if config.caption > 0:
         parts["caption"] = caption_loss(
-            outputs["logits"], batch["text"], valid, config.label_smoothing
+            outputs["logits"], batch["text"], told, config.label_smoothing
         )
     if config.reconstruction > 0:
         mask = batch["channel_mask"] & jnp.asarray(amplitude_channels)

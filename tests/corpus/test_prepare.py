@@ -20,7 +20,7 @@ from sleeplm_jax.corpus.prepare import prepare_corpus
 from sleeplm_jax.errors import CorpusError
 
 ROOT = Path(__file__).parents[2]
-NIGHTS = ("sim-0000", "sim-0001", "sim-0002")
+NIGHTS = ("sim-3-0000", "sim-3-0001", "sim-3-0002")
 
 
 @pytest.fixture
@@ -81,17 +81,17 @@ def test_only_what_changed_is_prepared_again(three, tmp_path):
     assert first.prepared == NIGHTS and first.packed
     again = run(three, out)
     assert (again.prepared, again.unchanged, again.packed) == ((), NIGHTS, False)
-    os.utime(three / "sim-0001.edf")  # touched, the same bytes
+    os.utime(three / "sim-3-0001.edf")  # touched, the same bytes
     assert run(three, out).prepared == ()
-    scoring = three / "sim-0001.xml"
+    scoring = three / "sim-3-0001.xml"
     scoring.write_text(scoring.read_text().replace("<SleepStage>2<", "<SleepStage>3<"))
     changed = run(three, out)
-    assert (changed.prepared, changed.packed) == (("sim-0001",), True)
+    assert (changed.prepared, changed.packed) == (("sim-3-0001",), True)
     assert changed.hash != first.hash
-    assert "N2" not in {k for n in changed.corpus.nights() if n["recording"] == "sim-0001"
+    assert "N2" not in {k for n in changed.corpus.nights() if n["recording"] == "sim-3-0001"
                         for k in n["stages"]}  # fmt: skip
-    (out / "nights" / "sim-0002.npz").write_bytes(b"damaged")
-    assert run(three, out).prepared == ("sim-0002",)
+    (out / "nights" / "sim-3-0002.npz").write_bytes(b"damaged")
+    assert run(three, out).prepared == ("sim-3-0002",)
 
 
 def test_another_seed_splits_anew_without_preparing(three, tmp_path):
@@ -107,7 +107,7 @@ def test_another_seed_splits_anew_without_preparing(three, tmp_path):
 
 def test_a_bad_file_is_reported_and_the_others_survive(three, tmp_path, capsys):
     bad = three / "bad.edf"
-    bad.write_bytes((three / "sim-0000.edf").read_bytes()[:5000])
+    bad.write_bytes((three / "sim-3-0000.edf").read_bytes()[:5000])
     out = tmp_path / "corpus"
     result = run(three, out, workers=2, progress=True)
     assert result.prepared == NIGHTS and len(result.failed) == 1
@@ -124,18 +124,18 @@ def test_a_bad_file_is_reported_and_the_others_survive(three, tmp_path, capsys):
 def test_a_night_that_turned_bad_or_was_withdrawn_leaves_the_corpus(three, tmp_path):
     out = tmp_path / "corpus"
     run(three, out)
-    (three / "sim-0000.edf").write_bytes(b"0       ")
-    (three / "sim-0002.edf").unlink()
+    (three / "sim-3-0000.edf").write_bytes(b"0       ")
+    (three / "sim-3-0002.edf").unlink()
     result = run(three, out)
-    assert [n["recording"] for n in result.corpus.nights()] == ["sim-0001"]
-    assert sorted(p.name for p in (out / "nights").iterdir()) == ["sim-0001.json", "sim-0001.npz"]
+    assert [n["recording"] for n in result.corpus.nights()] == ["sim-3-0001"]
+    assert sorted(p.name for p in (out / "nights").iterdir()) == ["sim-3-0001.json", "sim-3-0001.npz"]
 
 
 def test_a_fault_of_ours_is_named_as_one_and_costs_one_night(three, tmp_path, monkeypatch):
     from sleeplm_jax.physiology import measure
 
     def broken(night, original=measure.measure_night):
-        if night.recording == "sim-0001":
+        if night.recording == "sim-3-0001":
             raise ZeroDivisionError("no\nbeats")
         return original(night)
 
@@ -149,7 +149,7 @@ class Deadly(NightJob):
     """A job whose process dies, as one does that runs out of memory."""
 
     def state(self):
-        if self.night == "sim-0001":
+        if self.night == "sim-3-0001":
             os._exit(9)
         return super().state()
 
@@ -161,8 +161,8 @@ def test_a_dying_worker_costs_one_night(three, tmp_path):
     ]
     outcomes = {o.night: o for o in run_nights(jobs, 2)}
     assert set(outcomes) == set(NIGHTS)
-    assert "died" in outcomes["sim-0001"].finding
-    assert outcomes["sim-0000"].prepared and outcomes["sim-0002"].prepared
+    assert "died" in outcomes["sim-3-0001"].finding
+    assert outcomes["sim-3-0000"].prepared and outcomes["sim-3-0002"].prepared
 
 
 def test_nothing_prepared_is_an_error(tmp_path):
@@ -253,13 +253,13 @@ def test_ctrl_c_ends_the_workers_and_leaves_nothing_half_written(simulated_folde
 
 
 def test_names_in_headers_reach_no_file_of_the_corpus(three, tmp_path):
-    path = three / "sim-0000.edf"
+    path = three / "sim-3-0000.edf"
     data = bytearray(path.read_bytes())
     data[8:88] = b"P-4711 F 02-MAY-1951 Mustermann_Erika".ljust(80)
     data[88:168] = b"Startdate 01-JAN-2020 A-0815 Dr_Quincy SCOPE".ljust(80)
     path.write_bytes(data)
     out = tmp_path / "corpus"
-    assert "sim-0000" in run(three, out).prepared
+    assert "sim-3-0000" in run(three, out).prepared
     for file in out.rglob("*"):
         if file.is_file():
             content = file.read_bytes()
@@ -272,11 +272,11 @@ def test_names_in_headers_reach_no_file_of_the_corpus(three, tmp_path):
 
 def test_a_splits_file_places_subjects(three, tmp_path):
     file = tmp_path / "splits.csv"
-    file.write_text("subject,split\nsim-0000,test\nsimulated/sim-0001,val\n")
+    file.write_text("subject,split\nsim-3-0000,test\nsimulated/sim-3-0001,val\n")
     corpus = run(three, tmp_path / "corpus", splits_file=file).corpus
     assert {n["subject"]: n["split"] for n in corpus.nights()} == {
-        "sim-0000": "test", "sim-0001": "val", "sim-0002": "train"
+        "sim-3-0000": "test", "sim-3-0001": "val", "sim-3-0002": "train"
     }  # fmt: skip
-    file.write_text("subject,split\nsim-000,test\n")
-    with pytest.raises(CorpusError, match="names subjects that no recording belongs to: sim-000;"):
+    file.write_text("subject,split\nsim-3-000,test\n")
+    with pytest.raises(CorpusError, match="names subjects that no recording belongs to: sim-3-000;"):
         run(three, tmp_path / "corpus", splits_file=file)

@@ -30,7 +30,7 @@ def test_a_run_is_evaluated_on_people_it_never_saw(model, corpus, tmp_path):
 
 
 def test_a_night_is_described_by_a_run(model, trained_run, simulated_folder, tmp_path):
-    night = prepare_night(simulated_folder / "sim-0004.edf")
+    night = prepare_night(simulated_folder / "sim-3-0004.edf")
     figures = describe_night(model, night, measure_night(night), tmp_path / "report.html")
     assert figures["epochs"] == 60 and figures["agreement"]["The model"]["n"] == 60
     assert sum(figures["minutes"]["model"].values()) == 30

@@ -97,14 +97,15 @@ def test_same_bytes_whatever_the_number_of_workers(folder, tmp_path):
     assert digests(tmp_path) == digests(folder)
     alone = tmp_path / "alone"
     simulate_night(alone, 2, HOURS, SEED)
-    name = "sim-0002.edf"
+    name = f"sim-{SEED}-0002.edf"
     assert digests(alone)[name] == digests(folder)[name]
 
 
 def test_seed_and_index_make_other_nights(folder, tmp_path):
     simulate_night(tmp_path, 0, HOURS, SEED + 1)
     found = digests(folder)
-    assert digests(tmp_path)["sim-0000.edf"] != found["sim-0000.edf"] != found["sim-0001.edf"]
+    ours = [found[f"sim-{SEED}-{index:04d}.edf"] for index in range(2)]
+    assert len({*ours, digests(tmp_path)[f"sim-{SEED + 1}-0000.edf"]}) == 3
 
 
 def test_whole_nights_are_kept_and_broken_or_other_ones_made_again(tmp_path):
@@ -118,8 +119,8 @@ def test_whole_nights_are_kept_and_broken_or_other_ones_made_again(tmp_path):
     simulate_night(tmp_path, 0, 0.5, 1)
     assert digests(tmp_path) == before
 
-    simulate_night(tmp_path, 0, 0.5, 2)
-    assert digests(tmp_path)["sim-0000.edf"] != before["sim-0000.edf"]
+    simulate_night(tmp_path, 0, 0.6, 1)
+    assert digests(tmp_path)["sim-1-0000.edf"] != before["sim-1-0000.edf"]
 
 
 def test_nights_of_other_code_are_made_again(tmp_path, monkeypatch):
@@ -141,13 +142,13 @@ def test_an_interrupted_night_is_not_taken_for_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(cohort, "write_atomic", stop_at_xml)
     with pytest.raises(KeyboardInterrupt):
         simulate_night(tmp_path, 0, 0.5, 1)
-    assert not (tmp_path / "sim-0000.truth.json").exists()
+    assert not (tmp_path / "sim-1-0000.truth.json").exists()
     monkeypatch.setattr(cohort, "write_atomic", write)
     simulate_night(tmp_path, 0, 0.5, 1)
     assert {p.name for p in tmp_path.iterdir()} == {
-        "sim-0000.edf",
-        "sim-0000.xml",
-        "sim-0000.truth.json",
+        "sim-1-0000.edf",
+        "sim-1-0000.xml",
+        "sim-1-0000.truth.json",
     }
 
 

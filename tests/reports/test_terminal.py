@@ -13,13 +13,13 @@ def shown(found: dict) -> str:
 
 
 def test_every_signal_and_channel_is_shown(simulated_folder):
-    found = inspect_recording(simulated_folder / "sim-0000.edf")
+    found = inspect_recording(simulated_folder / "sim-3-0000.edf")
     text = shown(found)
     for signal in found["signals"]:
         assert signal["label"] in text
     for channel, row in found["channels"].items():
         assert channel in text and (row is None or row["source"] in text)
-    assert "sim-0000.xml" in text and "30 min" in text
+    assert "sim-3-0000.xml" in text and "30 min" in text
 
 
 def test_missing_channels_brackets_and_remarks_are_shown_as_they_are():

@@ -36,7 +36,7 @@ def code_version() -> str:
 def simulate_night(
     out_dir: str | Path, index: int, hours: float = 8.0, seed: int = 0, artefacts: bool = True
 ) -> Path:
-    """Simulate one night; write `sim-0000.edf`, `.xml` (scoring), `.truth.json` into `out_dir`.
+    """Simulate one night: `sim-<seed>-<index>.edf`, `.xml` (scoring), `.truth.json` in `out_dir`.
 
     The bytes depend on (seed, index, hours, artefacts) alone. A complete night of the same
     parameters and code is kept. `artefacts=False` leaves out electrodes that come off.
@@ -45,7 +45,7 @@ def simulate_night(
     seconds = _checked(hours, seed, index)
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
-    stem = f"sim-{index:04d}"
+    stem = f"sim-{seed}-{index:04d}"  # the seed stands in it: other seed, other people
     path = out / f"{stem}.edf"
     parameters = {
         "index": index,
