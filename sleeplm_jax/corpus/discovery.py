@@ -74,8 +74,11 @@ def _below(folder: Path, leave_out: Path | None) -> list[Path]:
 def is_annotation_only(path: Path) -> bool:
     """Whether an EDF/BDF file holds annotations and no signal, as hypnogram files do.
 
+    So does one that is named a hypnogram: some writers put a dummy signal into it.
     False for a file whose header cannot be read: opening it will say what is wrong with it.
     """
+    if path.stem.casefold().endswith("hypnogram"):
+        return True
     try:
         with open(path, "rb") as file:
             header = file.read(256)

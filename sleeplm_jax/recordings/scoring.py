@@ -23,8 +23,9 @@ def find_scoring(recording_path: Path | str) -> Path | None:
     """The scoring file that lies beside a recording, or None.
 
     For X.edf: X.xml, X-profusion.xml, X_hypnogram.edf, X_events.tsv; for Sleep-EDF's
-    SC4001E0-PSG.edf: SC4001E?-Hypnogram.edf; for BIDS' X_eeg.edf: X_events.tsv. An NSRR
-    X-nsrr.xml is returned only where nothing else is found (reading it then says what to do).
+    SC4001E0-PSG.edf: SC4001E?-Hypnogram.edf; for BIDS' X_eeg.edf: X_events.tsv. Only where
+    nothing else is found: X_hypnogram.edf beside X_eeg.edf, and an NSRR X-nsrr.xml (reading it
+    then says what to do).
     Raises RecordingError listing them where several fit.
     """
     path = Path(recording_path)
@@ -42,8 +43,9 @@ def find_scoring(recording_path: Path | str) -> Path | None:
             f"several scoring files fit: {', '.join(p.name for p in found)}",
             "name the one to use with --scoring, or move the others away",
         )
-    if not found and (nsrr := path.with_name(f"{stem}-nsrr.xml")).is_file():
-        found = [nsrr]
+    for name in (f"{stem.removesuffix('_eeg')}_hypnogram.edf", f"{stem}-nsrr.xml"):
+        if not found and path.with_name(name).is_file():
+            found = [path.with_name(name)]
     return found[0] if found else None
 
 

@@ -1,3 +1,4 @@
+import shutil
 import pytest
 
 from sleeplm_jax.corpus.discovery import find_recordings
@@ -65,3 +66,9 @@ def test_nothing_found_and_absent_paths_are_named(tmp_path):
         find_recordings([tmp_path])
     with pytest.raises(CorpusError, match="no such file or folder"):
         find_recordings([tmp_path / "absent"])
+
+
+def test_a_file_named_hypnogram_is_no_recording(tmp_path, simulated_folder):
+    shutil.copy(simulated_folder / "sim-3-0000.edf", tmp_path / "p1_eeg.edf")
+    shutil.copy(simulated_folder / "sim-3-0000.edf", tmp_path / "p1_hypnogram.edf")
+    assert [found.night for found in find_recordings([tmp_path])] == ["p1_eeg"]

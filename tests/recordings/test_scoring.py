@@ -231,3 +231,13 @@ def test_absent_and_unknown_files(tmp_path):
         read_scoring(tmp_path / "a.edf", 30)
     stages = read_scoring(hypnogram(tmp_path / "b.edf", stage("W", "N1")), None).stages
     assert stages.dtype == np.int8
+
+
+def test_a_hypnogram_beside_an_eeg_file_is_found_where_nothing_else_is(tmp_path):
+    recording, hypnogram = tmp_path / "p1_eeg.edf", tmp_path / "p1_hypnogram.edf"
+    recording.touch()
+    assert find_scoring(recording) is None
+    hypnogram.touch()
+    assert find_scoring(recording) == hypnogram
+    (tmp_path / "p1_events.tsv").touch()
+    assert find_scoring(recording).name == "p1_events.tsv"
