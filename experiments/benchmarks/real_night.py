@@ -3,9 +3,10 @@
     python experiments/benchmarks/real_night.py --psg PSG --out real_night
 
 PSG is a folder with `ucddb_eeg/` (one whole EEG night of the UCD sleep apnoea database, ucddb018,
-and wake and N3 epochs of eleven more of its people; PhysioNet UCDDB, ODC-By 1.0). Training sees
-those eleven and simulated nights. So N1, N2 and REM are known from simulation only, and nothing of
-ucddb018 enters training, tokenizer, normalisation statistics or the choice of a checkpoint.
+and wake and N3 epochs of eleven more of its people; PhysioNet UCDDB, ODC-By 1.0). Two models
+are trained: on simulated nights alone, and on these with the eleven people. N1, N2 and REM are known
+from simulation only, and nothing of ucddb018 enters training, tokenizer, normalisation or the choice
+of a checkpoint.
 
 Every step is a `sleeplm` command and keeps what an earlier call finished. Needs `yasa`.
 """
@@ -73,8 +74,8 @@ def yasa_probabilities(edf: Path) -> np.ndarray:
     raw = mne.io.read_raw_edf(edf, preload=True, verbose="error")
     # One unit of this file behaves like about 150 µV (its montage says so); YASA wants volts.
     raw.apply_function(lambda x: x * 1e3 * 150e-6)
-    return yasa.SleepStaging(raw, eeg_name=raw.ch_names[0]).predict_proba()[
-        ["W", "N1", "N2", "N3", "R"]
+    return yasa.SleepStaging(raw, eeg_name=raw.ch_names[0]).predict().proba[
+        ["WAKE", "N1", "N2", "N3", "REM"]
     ].to_numpy()
 
 
@@ -118,15 +119,25 @@ def main() -> None:
         writer.writerows([name, "val" if name in HELD_OUT else "train"] for name in people)
     night_split = out / "night_split.csv"
     night_split.write_text(f"subject,split\n{NIGHT},test\n")
-    sleeplm("prepare", "--recordings", out / "people", out / "simulated", "--out", out / "corpus",
-            "--channels", "C3", "--splits", splits)
     sleeplm("prepare", "--recordings", out / "night", "--out", out / "night_corpus",
             "--channels", "C3", "--splits", night_split)
-    sleeplm("tokenizer", "--corpus", out / "corpus", "--vocab-size", 1024)
-    steps = ("--steps", args.steps) if args.steps else ()
-    sleeplm("train", HERE.parent / "one_eeg.py", "--out", out / "runs",
-            "--data.corpus", out / "corpus", *steps)
+    result = {"night": NIGHT}
+    for name, recordings, more in (
+        ("simulated", (out / "simulated",), ()),
+        ("simulated_and_people", (out / "simulated", out / "people"), ("--splits", splits)),
+    ):
+        corpus = out / f"corpus_{name}"
+        sleeplm("prepare", "--recordings", *recordings, "--out", corpus, "--channels", "C3", *more)
+        sleeplm("tokenizer", "--corpus", corpus, "--vocab-size", 1024)
+        sleeplm("train", HERE.parent / "one_eeg.py", "--out", out / "runs", "--name", name,
+                "--data.corpus", corpus, *(("--steps", args.steps) if args.steps else ()))
+        result[name] = stage_night(out / "runs" / name, out)
+    print(json.dumps(result, indent=1))
+    (out / "real_night.json").write_text(json.dumps(result, indent=1) + "\n")
 
+
+def stage_night(run: Path, out: Path) -> dict:
+    """Figures of one run on the night beside YASA's on the same epochs; writes its report."""
     from sleeplm_jax.captions.prompts import stage_prompts
     from sleeplm_jax.corpus.manifest import Corpus
     from sleeplm_jax.corpus.nightfile import dequantise
@@ -136,7 +147,7 @@ def main() -> None:
     from sleeplm_jax.recordings.prepare import prepare_night
     from sleeplm_jax.reports.night import describe_night
 
-    model = Model.load(out / "runs" / "one_eeg")
+    model = Model.load(run)
     for names in model.about["corpus"]["subjects"].values():
         assert not any(NIGHT in name for name in names), "the night was trained on"
     edf = out / "night" / f"{NIGHT}_eeg.edf"
@@ -150,17 +161,14 @@ def main() -> None:
     yasa_night = yasa_probabilities(edf)
     theirs = yasa_night[[s["epoch"] for s in samples]]
     scored = true >= 0
-    result = {
-        "night": NIGHT, "step": model.step,
+    night = prepare_night(edf, spec=model.spec)
+    describe_night(model, night, measure_night(night), out / f"report_{run.name}.html",
+                   others={"YASA": yasa_night.argmax(1)})
+    return {
+        "step": model.step,
         "prompted staging": figures(true[scored], ours[scored]),
         "YASA, EEG only": figures(true[scored], theirs[scored]),
     }
-    (out / "real_night.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
-    night = prepare_night(edf, spec=model.spec)
-    describe_night(model, night, measure_night(night), out / "report.html",
-                   others={"YASA": yasa_night.argmax(1)})
-    print(f"report in {out / 'report.html'}")
 
 
 if __name__ == "__main__":
