@@ -5,6 +5,13 @@ from pathlib import Path
 
 import pytest
 
+# Before JAX starts, here and in the processes that tests start: the same small programs are
+# compiled over and over, and compiling is most of the suite's time.
+_CACHE = Path(__file__).parents[1] / ".pytest_cache" / "jax"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
 pytest_plugins = ["tests.fixtures_corpus", "tests.fixtures_run"]
 
 
