@@ -74,7 +74,7 @@ def prepare(recordings: list[Path], out: Path, cohort: Optional[str] = None,
     from sleeplm_jax.config import SLEEPLM_CHANNELS, SignalSpec
     from sleeplm_jax.corpus.prepare import prepare_corpus
 
-    chosen = tuple(channels.split(",")) if channels else SLEEPLM_CHANNELS
+    chosen = SLEEPLM_CHANNELS if channels is None else tuple(channels.split(","))
     unknown = [name for name in chosen if name not in SLEEPLM_CHANNELS]
     if unknown or len(set(chosen)) < len(chosen):
         raise UserError(
@@ -212,6 +212,9 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     # Loaded libraries log start-up trivia through absl and TensorFlow's names; users asked none.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    for stream in (sys.stdout, sys.stderr):  # an old locale must not turn µ into a failure
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         if arguments[:1] == ["train"] and len(arguments) > 1 and arguments[1][:1] != "-":
             return train_with(arguments[1:])
@@ -231,6 +234,22 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     except Interrupted as error:  # training saved its state before this
         return error.status
+    except BrokenPipeError:  # `sleeplm inspect ... | head`: the reader has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except MemoryError:
+        print("sleeplm: memory: is not enough for this; close other programs, give fewer --workers "
+              "or a shorter recording", file=sys.stderr)
+        return 2
+    except OSError as error:  # what no command expected of the disk: full, read-only, not a folder
+        where = error.filename if error.filename is not None else "the disk"
+        finding = error.strerror or type(error).__name__
+        mistake = UserError(
+            os.fsdecode(where), f"cannot be read or written ({finding})",
+            "check the path, its permissions and the space left",
+        )
+        print(f"sleeplm: {mistake}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -70,6 +70,10 @@ class DataConfig:
     # Montages that a sample may be cut down to in place of a random subset, each a
     # comma-separated list of channels ("C4", "EOG-L,EOG-R,C3"); empty: random subsets.
     dropout_keep: tuple[str, ...] = ()
+    # Standard deviation of the log of a random gain per channel and sample. A night's z-score
+    # depends on how much of it was spent awake and moving, so amplitude misleads across cohorts;
+    # but captions of muscle tone and breath amplitude speak of it, hence 0 by default.
+    gain_jitter: float = 0.0
     workers: int = 2  # loader threads
     prefetch: int = 8  # batches
 
@@ -215,6 +219,10 @@ def validate(config: RunConfig) -> RunConfig:
     for share in ("pair_probability", "channel_dropout"):
         value = getattr(data, share)
         need(0 <= value <= 1, f"data.{share}", f"is {value}", "give a share between 0 and 1")
+    need(
+        0 <= data.gain_jitter <= 2, "data.gain_jitter", f"is {data.gain_jitter}",
+        "give 0 (none) to 2",
+    )
     weights = (
         config.objective.contrastive, config.objective.caption, config.objective.reconstruction
     )

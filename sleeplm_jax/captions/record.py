@@ -132,10 +132,10 @@ def _stated_channels(record: dict, kind: str) -> dict | None:
     mine = KIND_CHANNELS[kind]
     channels: dict[str, dict] = {}
     stood_in = set()
-    for m in rounded({**record, "events": []})["measurements"]:
+    # Chosen before rounding: a loader calls this five times a sample.
+    measured = [m for m in record["measurements"] if m["channel"] in mine]
+    for m in rounded({**record, "events": [], "measurements": measured})["measurements"]:
         feature, value, channel = m["feature"], m["value"], m["channel"]
-        if channel not in mine:
-            continue
         name = "heart" if channel in ("ECG", "HR") else channel
         said = channels.setdefault(name, {})
         if channel in record["stand_ins"]:

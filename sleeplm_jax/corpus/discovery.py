@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -106,7 +106,19 @@ def _named(paths: list[Path]) -> list[Found]:
         names = parts[-used[parts] :]
         suffix = path.suffix if twins[parts] > 1 else ""
         found.append(Found(path, "-".join(names) + suffix, "-".join(names[:-1]) or None))
-    return found
+    # "a b.edf" and "a_b.edf", or "p1/PSG.edf" and "p1-PSG.edf", would be one night's file.
+    shared = Counter(f.night.casefold() for f in found)
+    return [
+        f if shared[f.night.casefold()] == 1
+        else replace(f, night=f"{f.night}.{_digest(f.path, used[whole[f.path]])}")
+        for f in found
+    ]
+
+
+def _digest(path: Path, parts: int) -> str:
+    """Six hex digits of the last `parts` of a path as they are spelt."""
+    spelt = "/".join(path.resolve().parts[-parts:])
+    return hashlib.sha256(os.fsencode(spelt)).hexdigest()[:6]
 
 
 def _plain(text: str) -> str:

@@ -31,7 +31,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: object) -> None:
     """`value` as readable JSON with a stable order of keys, atomically."""
     text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
-    write_atomically(path, (text + "\n").encode())
+    write_atomically(path, _bytes(text + "\n"))
 
 
 def write_csv(path: Path, header: tuple[str, ...], rows: list[tuple]) -> None:
@@ -40,7 +40,12 @@ def write_csv(path: Path, header: tuple[str, ...], rows: list[tuple]) -> None:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    write_atomically(path, buffer.getvalue().encode())
+    write_atomically(path, _bytes(buffer.getvalue()))
+
+
+def _bytes(text: str) -> bytes:
+    # A file name need not be UTF-8: its odd bytes become \udcXX, which JSON reads back.
+    return text.encode("utf-8", "backslashreplace")
 
 
 def file_sha256(path: Path) -> str:
@@ -52,4 +57,4 @@ def file_sha256(path: Path) -> str:
 def content_sha256(value: object) -> str:
     """Hex SHA-256 of a JSON-able value, independent of the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_bytes(text)).hexdigest()

@@ -86,7 +86,12 @@ class Loader:
                 said = self._say(sample["record"], shown, rng)
             if said["kinds"].any():
                 break
-        return self._row(sample, shown, said, position)
+        row = self._row(sample, shown, said, position)
+        if self.data.gain_jitter:
+            gain = np.exp(self.data.gain_jitter * rng.normal(size=len(shown)))
+            gain[self._codes] = 1
+            row["signal"] = np.clip(row["signal"] * gain[:, None], -6, 6).astype(np.float32)
+        return row
 
     def batch(
         self, step: int, batch_size: int, rows: slice | Sequence[int] | None = None

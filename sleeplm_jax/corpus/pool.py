@@ -111,6 +111,11 @@ def prepare_one(job: NightJob, row: dict | None) -> NightOutcome:
             job.path, job.night, finding=f"cannot be read ({error.strerror or error})",
             remedy="check the file and its permissions",
         )
+    except MemoryError:
+        return NightOutcome(
+            job.path, job.night, finding="does not fit in memory",
+            remedy="give fewer --workers, or a machine with more memory",
+        )
     except Exception as error:
         text = " ".join(f"internal error: {type(error).__name__}: {error}".split())
         return NightOutcome(

@@ -24,6 +24,7 @@ from typing import Any
 from sleeplm_jax.config import STAGES, SignalSpec
 from sleeplm_jax.corpus.builder import SPLITS, PackedNight, pack
 from sleeplm_jax.corpus.discovery import (
+    Found,
     code_version,
     file_state,
     find_recordings,
@@ -36,6 +37,7 @@ from sleeplm_jax.corpus.pool import NightJob, default_workers, read_row, run_nig
 from sleeplm_jax.corpus.progress import Progress
 from sleeplm_jax.corpus.splits import read_splits, split_subjects
 from sleeplm_jax.errors import CorpusError, UserError
+from sleeplm_jax.recordings.montage import load_montage
 
 FAILURES = "failures.csv"
 PACKAGES = ("sleeplm_jax", "numpy", "scipy", "edfio", "mne", "tensorflow-datasets", "array_record")
@@ -94,9 +96,14 @@ def prepare_corpus(
     out = Path(out)
     if len(splits) != 3 or min(splits) < 0 or sum(splits) <= 0:
         raise CorpusError("splits", f"shares {splits}", "give three shares >= 0, as 0.8 0.1 0.1")
+    if workers is not None and workers < 1:
+        raise CorpusError("workers", f"is {workers}", "give 1 or more")
+    if montage is not None:
+        load_montage(montage)  # a mistake in it is the user's, not every recording's
     placed = read_splits(splits_file) if splits_file else {}
     found = find_recordings(recordings, leave_out=out)
     nights = out / "nights"
+    _refuse_other_folder(out, nights, found)
     nights.mkdir(parents=True, exist_ok=True)
     for folder in (out, nights):
         remove_leftovers(folder)
@@ -164,12 +171,29 @@ def prepare_corpus(
     )
 
 
+def _refuse_other_folder(out: Path, nights: Path, found: list[Found]) -> None:
+    """CorpusError where a corpus would write among somebody's own files, and tidy them away."""
+    if not nights.is_dir():
+        return
+    own = (".npz", ".json")
+    foreign = sorted(
+        p.name for p in nights.iterdir()
+        if p.is_dir() or not (p.suffix in own or p.name.startswith(TEMPORARY))
+    )
+    foreign += [f.path.name for f in found if f.path.resolve().parent == nights.resolve()]
+    if foreign:
+        raise CorpusError(
+            nights, f"holds other files ({', '.join(foreign[:3])}), and a corpus keeps its own there",
+            "give --out a new folder, or the corpus' own",
+        )
+
+
 def _montage_text(montage: Path | str | None) -> str | None:
     """A user's montage file enters the nights' keys by content, a packaged one by its name."""
     if montage is None:
         return None
     path = Path(montage)
-    return path.read_text() if path.is_file() else str(montage)
+    return path.read_text(encoding="utf-8") if path.is_file() else str(montage)
 
 
 def _is_current(row: dict, job: NightJob) -> bool:

@@ -70,10 +70,14 @@ def read_splits(path: Path) -> dict[str, str]:
             pairs = [(row["subject"].strip(), row["split"].strip())
                      for row in csv.DictReader(text.splitlines())]
         pairs = [(str(subject), split) for subject, split in pairs]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error, RecursionError,
+    ) as error:
         raise CorpusError(
             path, f"cannot be read as a list of splits ({type(error).__name__}: {error})", remedy
         ) from error
+    if not pairs:  # the seeded split in its place would be a silent surprise
+        raise CorpusError(path, "names no subject", remedy)
     splits: dict[str, str] = {}
     for subject, split in pairs:
         if split not in SPLITS:

@@ -17,7 +17,8 @@ class Channel:
     """A canonical channel; `band` in Hz (None: unfiltered), `plausible` amplitude in µV.
 
     The amplitude is the median over 30-s epochs of the filtered signal's standard deviation. A
-    value outside `plausible` is a wrong unit or a dead input rather than a person.
+    value outside `plausible` is a wrong unit or a dead input rather than a person. Below
+    `min_rate` (Hz) a signal cannot be this channel, whatever its label.
     """
 
     name: str
@@ -26,13 +27,16 @@ class Channel:
     step: bool = False  # holds its value between samples: never filtered nor interpolated
     band: tuple[float, float] | None = None
     plausible: tuple[float, float] | None = None
+    min_rate: float = 0.0
 
 
-_EEG = dict(unit=MICROVOLT, band=(0.3, 35.0))
+# 25 Hz is what alpha and slow spindles need; a trend of 1 Hz or a damaged record duration is less.
+_EEG = dict(unit=MICROVOLT, band=(0.3, 35.0), min_rate=25.0)
 CHANNELS: dict[str, Channel] = {
     channel.name: channel
     for channel in (
-        Channel("ECG", "ecg", MICROVOLT, band=(0.3, 70.0), plausible=(10.0, 20_000.0)),
+        Channel("ECG", "ecg", MICROVOLT, band=(0.3, 70.0), plausible=(10.0, 20_000.0),
+                min_rate=25.0),
         Channel("ABD", "effort", None, band=(0.1, 15.0)),
         Channel("THX", "effort", None, band=(0.1, 15.0)),
         Channel("AF", "flow", None, band=(0.1, 15.0)),

@@ -21,6 +21,12 @@ MAX_SIGNALS = 2048
 MAX_BDF_BYTES = 2 << 30
 # Onsets of EDF+D records that differ from the regular grid by more than this are a gap (s).
 GAP_TOLERANCE = 0.02
+# A damaged record duration turns a night into months; the tensors of a longer file do not fit
+# a machine's memory either.
+LONGEST_S = 7 * 86_400
+# Physical values beyond this are no measurement in any unit; sums of their squares overflow.
+LARGEST = 1e12
+FASTEST_HZ = 50_000
 _SIGNAL_FIELDS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)
 
 
@@ -62,7 +68,7 @@ class Recording:
         if not info.readable:
             raise RecordingError(
                 self.path,
-                f"signal {info.label!r} has no calibration (its minimum equals its maximum)",
+                f"signal {info.label!r} has no calibration (no usable range in the header)",
                 "leave that signal out or export the recording again",
             )
         try:
@@ -147,7 +153,7 @@ def check_layout(path: Path) -> Layout:
         record_s = float(fixed[244:252].decode("ascii").strip("\x00 "))
     except (UnicodeDecodeError, ValueError):
         record_s = float("nan")
-    if not 0 <= record_s < 86_400 * 7:
+    if not 0 <= record_s <= LONGEST_S:
         raise RecordingError(
             path,
             "the header's data record duration is no usable number of seconds",
@@ -159,6 +165,13 @@ def check_layout(path: Path) -> Layout:
                  0, 10**8)
         for i in range(signals)
     ]  # fmt: skip
+    if record_s and max(counts) / record_s > FASTEST_HZ and records != 0:
+        raise RecordingError(
+            path,
+            f"a signal of {max(counts) / record_s:g} Hz by its header (data records of "
+            f"{record_s:g} s, at most {FASTEST_HZ} Hz are read)",
+            "the file is damaged: export the recording again",
+        )
     record_bytes = sum(counts) * (3 if kind == "BDF" else 2)
     if record_bytes == 0:
         raise RecordingError(path, "its data records hold no samples", "export it again")
@@ -185,6 +198,13 @@ def check_layout(path: Path) -> Layout:
             f"data_beyond_header: {present} data records in the file, {records} in the header; "
             "the rest is left out"
         )
+    if records * record_s > LONGEST_S:
+        raise RecordingError(
+            path,
+            f"lasts {records * record_s / 3600:.0f} h by its header ({records} data records of "
+            f"{record_s:g} s, at most {LONGEST_S // 3600} h are read)",
+            "correct the header, or split the recording",
+        )
     reserved = fixed[192:236].decode("latin-1").strip()
     return Layout(kind, reserved, records, record_s, tuple(flags))
 
@@ -200,17 +220,14 @@ def _signal_count(path: Path, fixed: bytes) -> int:
     return _integer(path, fixed[252:256], "number of signals", 1, MAX_SIGNALS)
 
 
-def _check_gaps(path: Path, edf, layout: Layout) -> None:
-    """EDF+D: the first time stamp of every record must lie on the regular grid."""
-    if not layout.reserved.startswith(f"{layout.kind}+D"):
-        return
+def _record_times(edf, layout: Layout) -> np.ndarray | int | None:
+    """Onset (s) of every data record by its own time stamp, float64 [records].
+
+    None without an annotation signal; the number of the first record without a stamp if one lacks.
+    """
     annotations = [s for s in edf._signals if s._is_annotation_signal]
     if not annotations:
-        raise RecordingError(
-            path,
-            f"says it is discontinuous ({layout.kind}+D) but holds no record times",
-            f"export it as continuous {layout.kind}+C",
-        )
+        return None
     rows = annotations[0].digital.view(np.uint8).reshape(-1, annotations[0]._bytes_per_data_record)
     onsets = []
     for row in rows[: layout.records]:
@@ -219,17 +236,54 @@ def _check_gaps(path: Path, edf, layout: Layout) -> None:
         try:
             onsets.append(float(stamp))
         except ValueError:
-            raise RecordingError(
-                path,
-                f"data record {len(onsets)} carries no time, so a gap cannot be excluded",
-                f"export it as continuous {layout.kind}+C",
-            ) from None
-    steps = np.diff(np.asarray(onsets)) - layout.record_s
+            return len(onsets)
+    times = np.asarray(onsets)
+    return times if np.isfinite(times).all() else int(np.flatnonzero(~np.isfinite(times))[0])
+
+
+def _check_gaps(path: Path, edf, layout: Layout) -> tuple[str, ...]:
+    """EDF+: the time stamps of the records must lie on the regular grid.
+
+    A jump is an error in an EDF+D and a flag in an EDF+C, which promises that there is none:
+    writers that promise it have been seen to get the stamps wrong rather than the signal.
+    """
+    discontinuous = layout.reserved.startswith(f"{layout.kind}+D")
+    if not discontinuous and not layout.reserved.startswith(f"{layout.kind}+C"):
+        return ()
+    times = _record_times(edf, layout)
+    if discontinuous and times is None:
+        raise RecordingError(
+            path,
+            f"says it is discontinuous ({layout.kind}+D) but holds no record times",
+            f"export it as continuous {layout.kind}+C",
+        )
+    if discontinuous and isinstance(times, int):
+        raise RecordingError(
+            path,
+            f"data record {times} carries no time, so a gap cannot be excluded",
+            f"export it as continuous {layout.kind}+C",
+        )
+    if isinstance(times, int) and any(f.startswith("data_beyond_header") for f in layout.flags):
+        # Records of another size than the header says: every sample would be misplaced.
+        raise RecordingError(
+            path,
+            f"data record {times} carries no time and the file is longer than its header says: "
+            "the header's sample counts do not fit the data",
+            "the file is damaged: export the recording again",
+        )
+    if not isinstance(times, np.ndarray):
+        return ()
+    steps = np.diff(times) - layout.record_s
     # Small jitter is fine, many small steps in one direction are not.
     broken = np.flatnonzero(np.abs(steps) > GAP_TOLERANCE)
     if broken.size or abs(steps.sum()) > 1.0:
         at = int(broken[0]) if broken.size else int(np.argmax(np.abs(np.cumsum(steps)) > 1.0))
         more = f" and {broken.size - 1} more" if broken.size > 1 else ""
+        if not discontinuous:
+            return (
+                f"record_times_jump: by {steps[at]:g} s after {(at + 1) * layout.record_s:g} s of "
+                f"signal{more}, though the file says it is continuous; taken as continuous",
+            )
         raise RecordingError(
             path,
             f"discontinuous ({layout.kind}+D): a gap of {steps[at]:g} s after "
@@ -237,6 +291,7 @@ def _check_gaps(path: Path, edf, layout: Layout) -> None:
             "split the recording at the gap, or export it as continuous "
             f"{layout.kind}+C with the gap filled",
         )
+    return ()
 
 
 def _start_time(edf) -> tuple[datetime.time | None, tuple[str, ...]]:
@@ -264,6 +319,12 @@ def open_recording(path: Path | str) -> Recording:
     """
     path = Path(path)
     layout = check_layout(path)
+    if layout.record_s == 0:
+        raise RecordingError(
+            path,
+            "its data records last 0 s: it holds annotations only, or its header is damaged",
+            "give the recording's signal file, or export it again",
+        )
     import edfio
 
     read = edfio.read_bdf if layout.kind == "BDF" else edfio.read_edf
@@ -285,20 +346,16 @@ def open_recording(path: Path | str) -> Recording:
         raise RecordingError(
             path, "holds annotations only, no signals", "give the recording's signal file"
         )
-    if layout.record_s == 0:
-        raise RecordingError(
-            path, "its data records last 0 s but hold signals", "export the recording again"
-        )
     try:
-        _check_gaps(path, edf, layout)
+        jumps = _check_gaps(path, edf, layout)
     except RecordingError:
         raise
     except Exception as error:
         raise _unreadable(path, error) from None
     start, flags = _start_time(edf)
-    flags = layout.flags + flags
+    flags = layout.flags + flags + jumps
     flags += tuple(
-        f"uncalibrated_signal: {info.label!r} has equal minimum and maximum, left out"
+        f"uncalibrated_signal: {info.label!r} has no usable range in the header, left out"
         for info in infos
         if not info.readable
     )
@@ -317,6 +374,6 @@ def _signal_info(signal, layout: Layout) -> SignalInfo:
         samples=signal.samples_per_data_record * layout.records,
         prefilter=signal.prefiltering,
         transducer=signal.transducer_type,
-        readable=bool(readable and np.isfinite([low, high]).all()
+        readable=bool(readable and abs(low) <= LARGEST and abs(high) <= LARGEST
                       and signal.samples_per_data_record > 0),
     )  # fmt: skip

@@ -106,7 +106,12 @@ def load_montage(name_or_path: str | Path) -> Montage:
             ),
         )
     elif Path(text).is_file():
-        source, raw = text, Path(text).read_text(encoding="utf-8", errors="replace")
+        try:
+            source, raw = text, Path(text).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecordingError(
+                text, f"not a readable text ({type(error).__name__})", "give a YAML file in UTF-8"
+            ) from None
     else:
         raise RecordingError(
             text,
@@ -115,7 +120,9 @@ def load_montage(name_or_path: str | Path) -> Montage:
         )
     try:
         return _parse(yaml.safe_load(raw))
-    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (
+        yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, re.error, RecursionError,
+    ) as error:
         raise RecordingError(
             source, f"not a montage: {error}", "see sleeplm_jax/recordings/montage.py for the form"
         ) from None
@@ -147,13 +154,16 @@ def _parse(data: dict) -> Montage:
         )
         for rule in data.get("matches", ())
     )
+    subject = data.get("subject")
+    if subject is not None and not re.compile(subject).groups:
+        raise ValueError(f"subject: {subject!r} has no group in brackets to take the subject from")
     return Montage(
         name=str(data["name"]),
         description=str(data.get("description", "")),
         cohorts=tuple(str(c).casefold() for c in data.get("cohorts", ())),
         matches=matches,
         channels=channels,
-        subject=data.get("subject"),
+        subject=subject,
         simulated=bool(data.get("simulated", False)),
     )
 
@@ -274,8 +284,8 @@ def _try(
     if len(rates) > 1:
         return f"{candidate.expr}: rates differ ({', '.join(f'{r:g}' for r in sorted(rates))} Hz)"
     rate = infos[0].rate
-    if rate < candidate.min_rate:
-        return f"{candidate.expr}: {rate:g} Hz, at least {candidate.min_rate:g} Hz wanted"
+    if rate < (least := max(candidate.min_rate, channel.min_rate)):
+        return f"{candidate.expr}: {rate:g} Hz, at least {least:g} Hz wanted"
     units = [info.unit.strip() or (candidate.unit or "") for info in infos]
     if channel.unit == MICROVOLT:
         scales = [microvolt_scale(unit) for unit in units]
@@ -378,4 +388,9 @@ def subject_of(path: Path | str, cohort: str | None = None, montage: Montage | N
             return "".join(group for group in match.groups() if group)
     if match := re.match(r"(sub-[0-9A-Za-z]+)", name):
         return match[1]
-    return Path(path).stem
+    return recording_name(path)
+
+
+def recording_name(path: Path | str) -> str:
+    """The file's stem as text that can be written anywhere (names need not be valid UTF-8)."""
+    return Path(path).stem.encode("utf-8", "backslashreplace").decode()

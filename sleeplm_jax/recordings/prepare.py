@@ -16,6 +16,7 @@ from sleeplm_jax.recordings.montage import (
     choose_montage,
     load_montage,
     read_channel,
+    recording_name,
     resolve,
     subject_of,
     unresolved_reasons,
@@ -93,7 +94,8 @@ def prepare_night(
             resolved[name] = None
             continue
         out[:, c], mask[:, c], offset[c], scale[c] = found
-    if not mask.any():
+    # A body position alone says nothing of sleep, and an all-zero file reads as "right side".
+    if not any(mask[:, c].any() for c, name in enumerate(spec.channels) if name != "POS"):
         raise RecordingError(
             recording.path,
             f"no usable channel: none of {', '.join(spec.channels)} among its "
@@ -102,7 +104,7 @@ def prepare_night(
         )
     scored, more = _scoring(recording, scoring)
     return Night(
-        recording=Path(path).stem,
+        recording=recording_name(path),
         subject=subject_of(path, cohort, chosen),
         cohort=cohort or chosen.name,
         path=Path(path),

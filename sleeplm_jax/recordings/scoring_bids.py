@@ -65,7 +65,7 @@ def read_bids(path: Path) -> Scoring:
     reject_codes(path, unknown, f"{allowed} in {column}")
     if not spans:
         raise RecordingError(path, "holds no sleep stages", "give the night's scored events.tsv")
-    stages, flags = stages_from_spans(spans)
+    stages, flags = stages_from_spans(spans, path)
     if column == "stage_ai":
         flags += ("scored_by_machine: only stage_ai is given, no human scoring",)
     # UCDDB pieces keep the Rechtschaffen & Kales code beside the AASM name.

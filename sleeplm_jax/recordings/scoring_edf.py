@@ -82,7 +82,7 @@ def read_edf_scoring(
             spans, events = shifted(spans, events, seconds)
             _check_overlap(path, spans, duration_s, seconds)
             flags = (f"scoring_shifted: it starts {seconds:g} s after the recording",)
-    stages, more = stages_from_spans(spans)
+    stages, more = stages_from_spans(spans, path)
     return Scoring(stages, tuple(events), "edf+", rules_of(words), flags + more)
 
 

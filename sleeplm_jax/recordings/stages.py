@@ -13,6 +13,7 @@ from sleeplm_jax.errors import RecordingError
 from sleeplm_jax.recordings.night import Event, Scoring
 
 EPOCH_S = 30.0
+LONGEST_S = 30 * 86_400.0  # a time beyond it is a slip of the pen, or a date taken for seconds
 W, N1, N2, N3, R = range(len(STAGES))
 
 # Wordings of a stage without any "Sleep stage" before it, compared without case.
@@ -35,16 +36,23 @@ def rules_of(words) -> str:
 
 
 def stages_from_spans(
-    spans: list[tuple[float, float, int]],
+    spans: list[tuple[float, float, int]], path: Path
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """int8 [epochs] from (onset s, duration s, stage) spans, and flags.
 
     An epoch takes the span that holds its middle; a span without duration lasts 30 s. Epochs
-    in no span are UNSCORED; of overlapping spans the later one counts.
+    in no span are UNSCORED; of overlapping spans the later one counts. Raises RecordingError
+    naming `path` for times that no recording lasts.
     """
     flags = []
     spans = sorted((onset, duration or EPOCH_S, stage) for onset, duration, stage in spans)
     end = max((onset + duration for onset, duration, _ in spans), default=0.0)
+    if end > LONGEST_S:
+        raise RecordingError(
+            path,
+            f"scores until {end:g} s, which no recording lasts",
+            "correct its onsets and durations (in seconds from the recording's start)",
+        )
     stages = np.full(max(0, math.ceil(end / EPOCH_S - 1e-6)), UNSCORED, np.int8)
     middles = (np.arange(len(stages)) + 0.5) * EPOCH_S
     unaligned = overlaps = 0

@@ -189,7 +189,7 @@ class HeldOut:
     """Losses on a fixed part of the validation split, in fixed wording and batches."""
 
     def __init__(self, corpus, tokenizer, config: RunConfig, placer: BatchPlacer):
-        data = dataclasses.replace(config.data, channel_dropout=0.0, dropout_keep=())
+        data = dataclasses.replace(config.data, channel_dropout=0.0, dropout_keep=(), gain_jitter=0.0)
         self.loader = Loader(corpus, "val", tokenizer, data, config.seed)
         self.config, self.placer = config, placer
 

@@ -233,3 +233,25 @@ def test_a_sample_with_nothing_to_say_gives_its_turn_away(corpus, tokenizer):
     sample = loader.sample(0)  # none can: an empty text, marked as such
     assert not sample["kinds"].any() and (sample["prefix"] == -1).all()
     assert sample["text"].tolist()[:3] == [1, 2, 0]
+
+
+def test_gain_jitter_scales_amplitudes_and_leaves_codes_and_order(corpus, tokenizer):
+    plain = Loader(corpus, "train", tokenizer, DataConfig(channel_dropout=0.0), 5)
+    jittered = Loader(
+        corpus, "train", tokenizer, DataConfig(channel_dropout=0.0, gain_jitter=0.5), 5
+    )
+    position = corpus.spec.channels.index("POS")
+    logs = []
+    for index in range(40):
+        a, b = plain.sample(index), jittered.sample(index)
+        assert a["caption"] == b["caption"] and np.abs(b["signal"]).max() <= 6
+        np.testing.assert_array_equal(a["signal"][position], b["signal"][position])
+        unclipped = (np.abs(a["signal"]) < 1) & (np.abs(a["signal"]) > 0.1)
+        unclipped[position] = False
+        for channel in np.flatnonzero(unclipped.any(1)):
+            here = unclipped[channel]
+            ratio = b["signal"][channel][here] / a["signal"][channel][here]
+            np.testing.assert_allclose(ratio[np.abs(ratio) < 5], ratio[0], rtol=1e-4)
+            logs.append(np.log(ratio[0]))
+        np.testing.assert_array_equal(b["signal"], jittered.sample(index)["signal"])
+    assert len(logs) > 200 and np.std(logs) == pytest.approx(0.5, abs=0.06)

@@ -76,11 +76,11 @@ def test_unknown_stage_codes_are_listed(tmp_path):
 
 
 def test_spans_off_the_grid_take_the_stage_at_the_middle():
-    stages, flags = stages_from_spans([(0, 40, 0), (40, 50, 2)])
+    stages, flags = stages_from_spans([(0, 40, 0), (40, 50, 2)], Path("a.edf"))
     assert stages.tolist() == [0, 2, 2] and "off_the_30_s_grid: 1 of 2" in flags[0]
-    stages, flags = stages_from_spans([(0, 60, 0), (30, 60, 2)])
+    stages, flags = stages_from_spans([(0, 60, 0), (30, 60, 2)], Path("a.edf"))
     assert stages.tolist() == [0, 2, 2] and "overlapping_stages: 1" in flags[0]
-    stages, flags = stages_from_spans([(0, 30, 0), (90, 0, 4)])
+    stages, flags = stages_from_spans([(0, 30, 0), (90, 0, 4)], Path("a.edf"))
     assert stages.tolist() == [0, UNSCORED, UNSCORED, 4] and flags == ()
 
 
