@@ -28,10 +28,12 @@ def _orbax():
 class Checkpoints:
     """Saves, lists and restores the checkpoints of one run folder. Use as a context manager.
 
-    Keeps the `keep` latest and the one of lowest `val_loss`.
+    Keeps the `keep` latest and the one of lowest `val_loss`. Only the run's own training opens it
+    `writing`: leftovers of a killed save are cleared then, and a reader that cleared them would
+    take away the save that a running training is in the middle of.
     """
 
-    def __init__(self, folder: str | Path, keep: int = 2):
+    def __init__(self, folder: str | Path, keep: int = 2, *, writing: bool = False):
         ocp = _orbax()
         preserve = ocp.training.preservation_policies
         self.folder = Path(folder).absolute()
@@ -47,7 +49,7 @@ class Checkpoints:
                     keep_checkpoints_without_metrics=False,
                 ),
             ]),
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=writing,
         )
 
     def __enter__(self) -> Checkpoints:
@@ -63,9 +65,12 @@ class Checkpoints:
             pending, self._pending = self._pending, None
             try:
                 pending.result()
-            except OSError as error:
+            except Exception as error:  # a full disk arrives as many kinds
+                first = str(error).strip().partition("\n")[0][:200]
                 raise CheckpointError(
-                    self.folder, f"saving failed ({error})", "free disk space and run again"
+                    self.folder, f"saving failed ({type(error).__name__}: {first})",
+                    "see to the folder and its disk and run again: it goes on from the checkpoint "
+                    "before",
                 ) from error
 
     def save(self, step: int, state: Any, metadata: dict, val_loss: float | None = None) -> None:

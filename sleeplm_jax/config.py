@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import runpy
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ CAPTION_CHANNELS = ("HR", "SpO2")
 STAGES = ("W", "N1", "N2", "N3", "R")
 UNSCORED, MOVEMENT = -1, -2
 # Rows of SleepLM's modality embedding, in its order.
+# Modality tokens before a text: as many kinds as one text may hold (SleepLM's two slots).
+PREFIX_LENGTH = 2
 CAPTION_KINDS = ("brain", "heart", "respiratory", "position_muscle", "stage_event")
 
 
@@ -103,7 +106,6 @@ class TextConfig:
     decoder_depth: int = 6
     heads: int = 6
     mlp_ratio: float = 4.0
-    prefix_length: int = 2  # modality tokens before the text
 
 
 @dataclass(frozen=True)
@@ -307,7 +309,10 @@ def from_dict(kind: type, values: dict, where: object = "config") -> Any:
 
 
 def save_config(config: RunConfig, path: Path) -> None:
-    path.write_text(json.dumps(to_dict(config), indent=1) + "\n")
+    """Writes the resolved config as JSON, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(to_dict(config), indent=1) + "\n")
+    os.replace(temporary, path)
 
 
 def load_config(path: Path) -> RunConfig:

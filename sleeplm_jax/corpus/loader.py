@@ -20,14 +20,13 @@ import numpy as np
 from sleeplm_jax.captions.grounding import grounded_for
 from sleeplm_jax.captions.record import caption_keys
 from sleeplm_jax.captions.render import render
-from sleeplm_jax.config import CAPTION_KINDS, DataConfig
+from sleeplm_jax.config import CAPTION_KINDS, PREFIX_LENGTH, DataConfig
 from sleeplm_jax.corpus.manifest import Corpus
 from sleeplm_jax.corpus.nightfile import CODE_UNKNOWN, CODES, dequantise
 from sleeplm_jax.corpus.tokenizer import Tokenizer
 
 EVALUATION_SEED = 20_240_601  # evaluation captions are worded the same in every run
 STAGE_EVENT = CAPTION_KINDS.index("stage_event")
-SLOTS = 2  # kinds that one text may hold
 
 Batch = dict[str, np.ndarray]
 
@@ -182,21 +181,31 @@ class Loader:
         odds = np.where(keys != 0, weights, 0.0)
         wanted = 1 + int(rng.random() < self.data.pair_probability)
         drawn: list[int] = []
-        while len(drawn) < min(wanted, SLOTS) and odds.sum() > 0:
+        while len(drawn) < min(wanted, PREFIX_LENGTH) and odds.sum() > 0:
             kind = int(np.searchsorted(odds.cumsum(), rng.random() * odds.sum(), side="right"))
             drawn.append(kind)
             odds[kind] = 0
         drawn.sort(key=lambda kind: kind != STAGE_EVENT)  # stable: the others as they were drawn
         texts = [render(record, CAPTION_KINDS[kind], rng, spec=None) for kind in drawn]
         drawn = [kind for kind, text in zip(drawn, texts, strict=True) if text is not None]
+        texts = [text for text in texts if text is not None]
+        if len(texts) > 1 and not self._fits(" ".join(texts)):
+            drawn, texts = drawn[:1], texts[:1]  # a kind that is named must not be cut away
         kinds = np.zeros(len(CAPTION_KINDS), bool)
         kinds[drawn] = True
         return {
-            "caption": " ".join(text for text in texts if text is not None),
-            "prefix": np.array((drawn + [-1] * SLOTS)[:SLOTS], np.int32),
+            "caption": " ".join(texts),
+            "prefix": np.array((drawn + [-1] * PREFIX_LENGTH)[:PREFIX_LENGTH], np.int32),
             "kinds": kinds,
             "keys": keys.astype(np.int32),
         }
+
+    def _fits(self, caption: str) -> bool:
+        return len(self.tokenizer.ids(caption)) + 2 <= self.data.text_length
+
+    def cut_share(self, samples: int = 256) -> float:
+        """Share of the first training texts that `data.text_length` cuts off."""
+        return float(np.mean([not self._fits(self.sample(i)["caption"]) for i in range(samples)]))
 
     def _row(
         self, sample: dict[str, Any], shown: np.ndarray, said: dict[str, Any], position: int

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sleeplm_jax.config import PREFIX_LENGTH
+
 PAD, BOS, EOS = 0, 1, 2  # fixed in every tokenizer of this package
 
 
@@ -53,7 +55,7 @@ def caption_loss(
     n = len(signal)
     if n == 0:
         return {"n": 0, "tokens": 0, "why": "no caption of this kind"}
-    prefix = np.full((n, model.config.model.text.prefix_length), -1, np.int32)
+    prefix = np.full((n, PREFIX_LENGTH), -1, np.int32)
     prefix[:, 0] = kind
     nll, tokens = model.caption_nll(signal, channel_mask, text, prefix)
     result = {"n": n, "texts": len(np.unique(text, axis=0))}

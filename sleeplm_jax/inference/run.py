@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sleeplm_jax.checkpoints import Checkpoints
-from sleeplm_jax.config import CAPTION_KINDS, RunConfig, SignalSpec, load_config
+from sleeplm_jax.config import CAPTION_KINDS, PREFIX_LENGTH, RunConfig, SignalSpec, load_config
 from sleeplm_jax.corpus.tokenizer import BOS, EOS, PAD, Tokenizer
 from sleeplm_jax.errors import CheckpointError
 from sleeplm_jax.models.build import bind, create, graph_of
@@ -119,7 +119,7 @@ class Model:
         """Greedy captions of one kind (of CAPTION_KINDS), one a sample."""
         self._need("writes no captions", "caption")
         length = min(max_tokens, self.config.data.text_length)
-        prefix = np.full((len(signal), self.config.model.text.prefix_length), -1, np.int32)
+        prefix = np.full((len(signal), PREFIX_LENGTH), -1, np.int32)
         prefix[:, 0] = CAPTION_KINDS.index(kind)
         generate = functools.partial(self._generate, length=length)
         ids = self._batched(generate, signal, channel_mask, prefix)

@@ -33,7 +33,8 @@ from sleeplm_jax.training.step import Steps
 from sleeplm_jax.training.stopping import StopRequest
 from sleeplm_jax.training.writers import MetricsWriter
 
-# Fields that may differ when a run goes on: they do not change its result.
+# Fields that may differ when a run goes on: they do not change its result (another mesh sums in
+# another order: equal to float32 rounding).
 FREE = ("out", "name", "log_every", "checkpoint_every", "keep_checkpoints", "tensorboard",
         "data.corpus", "data.workers", "data.prefetch", "mesh.")
 
@@ -57,6 +58,11 @@ def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
     about = {"corpus": corpus.hash, "tokenizer": tokenizer.hash}
 
     # ---- The run's folder: new, or one to go on with
+    if "://" in config.folder:
+        raise ConfigError(
+            "out", f"{config.out} is not on this machine's disks", "give a local folder: runs on "
+            "object stores are not supported yet",
+        )
     folder = Path(config.folder)
     folder.mkdir(parents=True, exist_ok=True)
     check_same_run(config, folder)
@@ -65,7 +71,7 @@ def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
     placer = BatchPlacer(mesh, config.data.batch_size)
     with (
         jax.set_mesh(mesh),
-        Checkpoints(folder / "checkpoints", config.keep_checkpoints) as saved,
+        Checkpoints(folder / "checkpoints", config.keep_checkpoints, writing=True) as saved,
         StopRequest() as stop,
     ):
         # ---- State: drawn or restored, under its shardings
@@ -95,6 +101,9 @@ def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
 
         # ---- Data: step -> samples is a pure function, so a restart needs only the step
         loader = Loader(corpus, "train", tokenizer, config.data, config.seed)
+        if not start and (cut := loader.cut_share()) > 0.005:
+            say(f"note: {cut:.1%} of the captions are longer than data.text_length "
+                f"{config.data.text_length} and are cut; raise it to keep them whole")
         held_out = HeldOut(corpus, tokenizer, config, placer)
         batches = loader.iterate(start, config.data.batch_size, placer.rows)
         writer = MetricsWriter(folder, start, config.tensorboard)
@@ -131,9 +140,9 @@ def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
                     best = min(best, val_loss)
                 if val_loss is not None or step % config.checkpoint_every == 0:
                     saved.save(step, state, about | {"best": best}, val_loss)
-        finally:
             if late is not None:
                 report(*late, writer, clock, say)
+        finally:
             writer.close()
         if step < config.steps:
             if saved.latest != step:
@@ -175,8 +184,7 @@ def report(step: int, metrics: dict, writer, clock: Clock, say) -> None:
     if not math.isfinite(values["loss"]):
         raise UserError(
             f"step {step}", f"loss is {values['loss']} (its update was left out)",
-            "lower optimizer.learning-rate or optimizer.clip-norm and run again: it goes on from "
-            "the last checkpoint",
+            "start a run of another --name with a lower --optimizer.learning-rate",
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import platform
 import subprocess
 import sys
@@ -13,6 +12,8 @@ import jax
 
 from sleeplm_jax import __version__
 from sleeplm_jax.config import RunConfig
+from sleeplm_jax.corpus.builder import SPLITS
+from sleeplm_jax.corpus.files import write_json
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy",
             "tensorflow-datasets", "sentencepiece")
@@ -43,8 +44,10 @@ def write_provenance(folder: Path, config: RunConfig, corpus, tokenizer) -> None
         "command": sys.argv,
         "corpus": {
             "hash": corpus.hash, "simulated": corpus.simulated,
-            "subjects": {split: corpus.subjects(split) for split in ("train", "val", "test")},
+            "subjects": {split: corpus.subjects(split) for split in SPLITS},
+            # By content too: names can be given anew, recordings stay what they are.
+            "nights": {split: [n["sha256"] for n in corpus.nights(split)] for split in SPLITS},
         },
         "tokenizer": {"hash": tokenizer.hash, "vocab_size": tokenizer.vocab_size},
     }
-    (folder / "run.json").write_text(json.dumps(about, indent=1) + "\n")
+    write_json(folder / "run.json", about)

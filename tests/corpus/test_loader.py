@@ -255,3 +255,18 @@ def test_gain_jitter_scales_amplitudes_and_leaves_codes_and_order(corpus, tokeni
             logs.append(np.log(ratio[0]))
         np.testing.assert_array_equal(b["signal"], jittered.sample(index)["signal"])
     assert len(logs) > 200 and np.std(logs) == pytest.approx(0.5, abs=0.06)
+
+
+def test_a_pair_that_does_not_fit_keeps_its_first_kind_whole(corpus, tokenizer):
+    data = DataConfig(pair_probability=1.0, channel_dropout=0.0, text_length=72)
+    short, long = (
+        Loader(corpus, "train", tokenizer, replace(data, text_length=n), 0) for n in (72, 200)
+    )
+    dropped = 0
+    for index in range(60):
+        a, b = short.sample(index), long.sample(index)
+        fits = len(tokenizer.ids(b["caption"])) + 2 <= 72
+        assert a["kinds"].sum() == (b["kinds"].sum() if fits else 1)
+        assert b["caption"].startswith(a["caption"]) and (a["prefix"] >= 0).sum() == a["kinds"].sum()
+        dropped += not fits
+    assert 0 < dropped < 60 and long.cut_share(60) == 0

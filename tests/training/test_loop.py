@@ -154,3 +154,39 @@ def test_a_damaged_checkpoint_is_one_line(trained_run, tmp_path, corpus_folder):
     with pytest.raises(CheckpointError, match="delete this step's folder") as caught:
         Model.load(config.folder, step=12)
     assert "\n" not in str(caught.value)
+
+
+def test_reading_a_run_does_not_disturb_a_save_under_way(tmp_path):
+    """A reader must not clear the folder that a running training is writing into."""
+    import jax.numpy as jnp
+
+    from sleeplm_jax.checkpoints import Checkpoints
+
+    state = {"parameters": {"w": jnp.ones(30_000_000)}, "step": jnp.zeros((), jnp.int32)}
+    with Checkpoints(tmp_path / "c", writing=True) as writer:
+        for step in (1, 2, 3):
+            writer.save(step, state, {})
+            with Checkpoints(tmp_path / "c") as reader:
+                assert step not in reader.steps, "the save was over before it could be disturbed"
+            writer.wait()
+        assert writer.latest == 3
+
+
+def test_a_save_that_fails_is_one_line(tmp_path):
+    from sleeplm_jax.checkpoints import Checkpoints
+
+    class Failed:
+        def result(self):
+            raise ValueError("no space\nand a page of tensorstore's own")
+
+    saved = Checkpoints(tmp_path / "c", writing=True)
+    saved._pending = Failed()
+    with pytest.raises(CheckpointError, match="saving failed .ValueError: no space.; ") as caught:
+        saved.wait()
+    assert "\n" not in str(caught.value)
+    saved.__exit__()  # the failure is told once
+
+
+def test_a_run_on_an_object_store_is_refused_for_now(corpus_folder):
+    with pytest.raises(ConfigError, match="not supported yet"):
+        train(tiny_config(corpus_folder, "gs://bucket/runs"), silent)
