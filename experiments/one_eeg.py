@@ -22,7 +22,7 @@ from sleeplm_jax.config import (
 def get_config() -> RunConfig:
     return RunConfig(
         name="one_eeg",
-        steps=1000,
+        steps=1200,
         data=DataConfig(
             corpus="real_night/corpus",
             batch_size=128,
@@ -32,7 +32,6 @@ def get_config() -> RunConfig:
             ),
             pair_probability=0.0,
             channel_dropout=0.0,
-            gain_jitter=0.5,  # the real night is awake for far longer than simulated ones
         ),
         model=ModelConfig(
             spec=SignalSpec(channels=("C3",)),

@@ -1,4 +1,4 @@
-"""A ReCoCa of some 25 M parameters: the place to start with recordings of your own.
+"""A ReCoCa of 29.4 M parameters (at 2,048 tokens): the place to start with recordings of your own.
 
     sleeplm train experiments/small.py --data.corpus CORPUS
 
