@@ -2,8 +2,8 @@
 
     sleeplm train experiments/small.py --data.corpus CORPUS
 
-Hardware: one GPU with `--model.compute-dtype bfloat16`, or patience. The settings are a first guess:
-no figures have been measured with them yet. On several devices add `--mesh.fsdp N`, and give
+Hardware: one GPU with `--model.compute-dtype bfloat16`, or patience. The settings are a first
+guess: no figures have been measured with them yet. On several devices add `--mesh.fsdp N`, and give
 `--data.batch-size` what fits: contrastive learning gains from large batches.
 """
 

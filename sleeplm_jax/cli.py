@@ -55,7 +55,8 @@ def inspect(file: PathArgument, json: bool = False, montage: Optional[str] = Non
 
 def prepare(recordings: list[Path], out: Path, cohort: Optional[str] = None,
             montage: Optional[str] = None, channels: Optional[str] = None,
-            workers: Optional[int] = None, splits: Optional[Path] = None, seed: int = 0) -> int:
+            workers: Optional[int] = None, splits: Optional[Path] = None, seed: int = 0,
+            subjects: Optional[Path] = None) -> int:
     """Turn recordings and their scoring into a corpus of samples, split by subject.
 
     A recording that cannot be used is listed in OUT/failures.csv and the rest goes on; the exit
@@ -70,6 +71,7 @@ def prepare(recordings: list[Path], out: Path, cohort: Optional[str] = None,
         workers: Processes; default one a core.
         splits: CSV `subject,split` (train, val, test) instead of the seeded 80/10/10 split.
         seed: Of the split.
+        subjects: CSV `recording,subject` (recording: file stem) saying whose nights are whose.
     """
     from sleeplm_jax.config import SLEEPLM_CHANNELS, SignalSpec
     from sleeplm_jax.corpus.prepare import prepare_corpus
@@ -83,7 +85,7 @@ def prepare(recordings: list[Path], out: Path, cohort: Optional[str] = None,
         )
     result = prepare_corpus(
         recordings, out, cohort=cohort, montage=montage, workers=workers, splits_file=splits,
-        seed=seed, spec=SignalSpec(channels=chosen),
+        seed=seed, spec=SignalSpec(channels=chosen), subjects_file=subjects,
     )
     return 1 if result.failed else 0
 
@@ -134,6 +136,8 @@ def evaluate(run: PathArgument, corpus: Path, split: str = "test", step: str = "
              max_samples: Optional[int] = None) -> int:
     """Measure a run on subjects it never saw; prints a table, writes RUN/evaluation.json.
 
+    Other splits than test are written to RUN/evaluation-SPLIT.json.
+
     Args:
         run: Run folder.
         corpus: Corpus to evaluate on.
@@ -143,14 +147,13 @@ def evaluate(run: PathArgument, corpus: Path, split: str = "test", step: str = "
     """
     from sleeplm_jax.corpus.manifest import Corpus
     from sleeplm_jax.evaluation.suite import evaluate as measure
-    from sleeplm_jax.evaluation.suite import table
+    from sleeplm_jax.evaluation.suite import result_path, table
     from sleeplm_jax.inference.run import Model
 
-    out = run / "evaluation.json"
     model = Model.load(run, step if step in ("best", "latest") else whole_number(step))
-    result = measure(model, Corpus.open(corpus), split, out, max_samples=max_samples)
+    result = measure(model, Corpus.open(corpus), split, run, max_samples=max_samples)
     console().print(table(result))
-    say(f"written to {out}")
+    say(f"written to {result_path(run, split)}")
     return 0
 
 
@@ -168,17 +171,29 @@ def describe(run: PathArgument, night: PathArgument, scoring: Optional[Path] = N
         query: Free-text queries whose similarity to the night is drawn over time.
         step: best, latest, or a checkpointed step.
     """
+    if out.suffix.lower() not in (".html", ".htm") or out.is_dir():  # the picture is OUT's .png
+        raise UserError(f"--out {out}", "names no HTML file", "give a name that ends in .html")
     from sleeplm_jax.inference.run import Model
     from sleeplm_jax.physiology.measure import measure_night
     from sleeplm_jax.recordings.prepare import prepare_night
-    from sleeplm_jax.reports.night import describe_night
+    from sleeplm_jax.reports.night import SEEN, describe_night
 
     model = Model.load(run, step if step in ("best", "latest") else whole_number(step))
+    say(f"reading {night.name}")
     prepared = prepare_night(
         night, scoring=scoring or "auto", montage=montage, spec=model.spec
     )
+    for text in query:
+        if not text.strip() or not text.isprintable():  # odd bytes of a terminal are no text
+            raise UserError("--query", f"{ascii(text)} is no text", "give words, in UTF-8")
     queries = {"queries": list(query)} if query else {}
-    describe_night(model, prepared, measure_night(prepared), out, **queries)
+    say(f"measuring {len(prepared.signals):,} epochs")
+    records = measure_night(prepared)
+    found = describe_night(
+        model, prepared, records, out, progress=quarters("reading with the model"), **queries
+    )
+    if found["seen"]:
+        say(f"note: {SEEN[found['seen']]}")
     say(f"report in {out} and {out.with_suffix('.png')}")
     return 0
 
@@ -191,6 +206,19 @@ def whole_number(text: str) -> int:
         return int(text)
     except ValueError:
         raise UserError("--step", f"is {text!r}", "give best, latest or a step") from None
+
+
+def quarters(label: str):
+    """A callback for shares done that says a line at every quarter."""
+    said = [-1]
+
+    def progress(share: float) -> None:
+        quarter = int(4 * share + 1e-9)
+        if quarter > said[0]:
+            said[0] = quarter
+            say(f"{label}: {25 * quarter} %")
+
+    return progress
 
 
 def console():

@@ -70,12 +70,28 @@ def test_prepare_says_by_its_status_that_something_failed(simulated_folder, tmp_
     assert main(arguments) == 0
 
 
-def test_evaluate_and_describe_a_run(trained_run, corpus_folder, simulated_folder, tmp_path, capsys):
+def test_evaluate_and_describe_a_run(
+    trained_run, corpus_folder, simulated_folder, tmp_path, capsys
+):
     run = shutil.copytree(trained_run, tmp_path / "run")
     assert main(["evaluate", str(run), "--corpus", str(corpus_folder)]) == 0
     result = json.loads((run / "evaluation.json").read_text())
     assert "SIMULATED" in capsys.readouterr().out and result
+    kept = (run / "evaluation.json").read_bytes()
+    assert main(["evaluate", str(run), "--corpus", str(corpus_folder), "--split", "val",
+                 "--max-samples", "12"]) == 0
+    assert (run / "evaluation.json").read_bytes() == kept
+    assert "chose the best checkpoint" in json.loads(
+        (run / "evaluation-val.json").read_text())["note"]
+    capsys.readouterr()
     out = tmp_path / "night.html"
     assert main(["describe", str(run), str(simulated_folder / "sim-3-0004.edf"),
                  "--out", str(out)]) == 0
-    assert "simulated" in out.read_text().lower() and out.with_suffix(".png").stat().st_size > 10_000
+    said = capsys.readouterr().out
+    people = json.loads((run / "run.json").read_text())["corpus"]["subjects"]
+    seen = next((s for s in ("train", "val") if any("0004" in p for p in people[s])), None)
+    assert ("trained on this person" in said) == (seen == "train")
+    assert ("This person chose" in said) == (seen == "val")
+    assert "reading sim-3-0004.edf" in said and "reading with the model: 100 %" in said
+    assert "simulated" in out.read_text().lower()
+    assert out.with_suffix(".png").stat().st_size > 10_000

@@ -69,6 +69,16 @@ EVENTS: dict[str, tuple[tuple[str, ...], ...] | None] = {
 }
 # Without these, "no such event" is no finding.
 SCORED = {"arousal": (_CORTEX,), "respiratory": (_FLOW, _EFFORT)}
+# The groups of SCORED that an event belongs to; "other" may be of any.
+GROUPS_OF_EVENT: dict[str, tuple[str, ...]] = {
+    "obstructive_apnea": ("respiratory",),
+    "central_apnea": ("respiratory",),
+    "mixed_apnea": ("respiratory",),
+    "hypopnea": ("respiratory",),
+    "rera": ("respiratory", "arousal"),  # a respiratory effort-related arousal is both
+    "arousal": ("arousal",),
+    "other": tuple(SCORED),
+}
 
 
 def _shown(groups: tuple[tuple[str, ...], ...] | None, present: set[str]) -> bool:
@@ -80,8 +90,10 @@ def grounded_for(record: dict, channels: Iterable[str], rate: float) -> dict:
 
     Returns a new record of the same form; applying it twice changes nothing more. Measurements,
     events and "scored" lose what the input cannot show, `missing` the channels that are no input,
-    and the stage goes where not one signal besides the position is left. A sample with dropped
-    channels passes the channels it keeps.
+    and the stage goes where not one signal besides the position is left. A group of events also
+    leaves "scored" when an event of it, or one of kind "other", is scored here but not shown: "no
+    respiratory event is scored" would be untrue. A sample with dropped channels passes the
+    channels it keeps.
     """
     inputs = set(channels)
     missing = [channel for channel in record["missing"] if channel in inputs]
@@ -94,12 +106,22 @@ def grounded_for(record: dict, channels: Iterable[str], rate: float) -> dict:
             for need in FEATURES.get(measurement["feature"], ())
         )
 
+    hidden = {
+        group
+        for e in record["events"]
+        if not _shown(EVENTS.get(e["kind"]), present)
+        for group in GROUPS_OF_EVENT.get(e["kind"], ())
+    }
     return {
         **record,
         "stage": record["stage"] if present - {"POS"} else None,
         "events": [e for e in record["events"] if _shown(EVENTS.get(e["kind"]), present)],
         "measurements": [m for m in record["measurements"] if shows(m)],
         "missing": missing,
-        "scored": [name for name in record["scored"] if _shown(SCORED[name], present)],
+        "scored": [
+            name
+            for name in record["scored"]
+            if _shown(SCORED[name], present) and name not in hidden
+        ],
         "stand_ins": [channel for channel in record["stand_ins"] if channel in present],
     }

@@ -17,7 +17,7 @@ from sleeplm_jax.captions.grounding import grounded_for
 from sleeplm_jax.config import CAPTION_KINDS, SignalSpec
 from sleeplm_jax.errors import CorpusError
 
-# Decimals of a value as it is said and compared; the record keeps three.
+# Decimals of a value as it is said and compared (-1: multiples of ten); the record keeps three.
 DECIMALS = {
     "delta_power": 0,
     "theta_power": 0,
@@ -35,10 +35,10 @@ DECIMALS = {
     "spo2_mean": 0,
     "respiratory_rate": 0,
     "breath_interval_variability": 1,
-    "breath_amplitude": 0,
+    "breath_amplitude": -1,  # of the night's median: roughly what a z-scored input shows
     "emg_median_frequency": 0,
     "burst_ratio": 1,
-    "muscle_tone": 0,
+    "muscle_tone": -1,
 }
 EVENT_DECIMALS = 1  # of an event's onset and end, s; a measurement's interval is in whole seconds
 
@@ -74,7 +74,7 @@ def validate(record: dict, where: object = "record") -> None:
 
 def _round(value: float, decimals: int) -> float | int:
     value = round(float(value), decimals) + 0.0  # no -0.0
-    return int(value) if decimals == 0 else value
+    return int(value) if decimals <= 0 else value
 
 
 def rounded(record: dict) -> dict:

@@ -202,7 +202,40 @@ def read_manifest(path: Path) -> dict[str, Any]:
             file, f"corpus of format {version}, this version reads {CORPUS_FORMAT}",
             "run `sleeplm prepare` again, or use the version that wrote it",
         )
+    try:
+        _check_shape(manifest)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CorpusError(
+            file, f"is damaged ({type(error).__name__}: {error})", "run `sleeplm prepare` again"
+        ) from error
     return manifest
+
+
+def _check_shape(manifest: dict[str, Any]) -> None:
+    """KeyError or TypeError where a part that is read later is absent or of another type."""
+
+    def need(part: dict, name: str, kind: type) -> Any:
+        if not isinstance(part[name], kind):
+            raise TypeError(f"{name} is no {kind.__name__}")
+        return part[name]
+
+    need(manifest, "hash", str)
+    need(manifest, "simulated", bool)
+    spec = need(manifest, "spec", dict)
+    SignalSpec(**spec)
+    for name, kind in (("channels", list), ("rate", int), ("seconds", int)):
+        need(spec, name, kind)
+    for split in SPLITS:
+        need(manifest["splits"][split], "samples", int)
+    for night in need(manifest, "nights", list):
+        for name in ("recording", "subject", "cohort", "split"):
+            need(night, name, str)
+        need(night, "epochs", int)
+        need(night, "dropped", list)
+    need(manifest["shards"], "folder", str)
+    for shard in need(manifest["shards"], "files", list):
+        for name, kind in (("name", str), ("bytes", int), ("sha256", str)):
+            need(shard, name, kind)
 
 
 def _described(spec: SignalSpec) -> str:

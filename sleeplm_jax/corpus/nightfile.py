@@ -115,6 +115,18 @@ def write_night(night: Night, records: list[dict], path: Path) -> None:
         "events": _text(_compact(events)),
         "records": _text(lines),
     }
+    _write_entries(entries, path)
+
+
+def rename_subject(path: Path, subject: str) -> None:
+    """Rewrites the night file with another subject, as `write_night` would have written it."""
+    with np.load(path, allow_pickle=False) as archive:
+        entries = {name: archive[name] for name in archive.files}
+    about = json.loads(entries["about"].tobytes()) | {"subject": subject}
+    _write_entries(entries | {"about": _text(_compact(about))}, path)
+
+
+def _write_entries(entries: dict[str, np.ndarray], path: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, array in entries.items():

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import signal
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -88,9 +89,9 @@ def prepare_one(job: NightJob, row: dict | None) -> NightOutcome:
         target = night_file(job.nights, job.night)
         if row and row["key"] == key and _is_whole(target, row):
             row = {**row, "state": state, "night_state": file_state(target)}
-            write_json(_row_file(job.nights, job.night), row)
+            write_json(row_file(job.nights, job.night), row)
             return NightOutcome(job.path, job.night, row)
-        about = _prepare(job, target)
+        about, ruled = _prepare(job, target)
         if job.state() != state:
             return NightOutcome(
                 job.path, job.night, finding="changed while it was being read",
@@ -99,8 +100,9 @@ def prepare_one(job: NightJob, row: dict | None) -> NightOutcome:
         row = {
             "key": key, "settings": job.settings, "state": state,
             "night_state": file_state(target), "sha256": file_sha256(target), "about": about,
+            "file_subject": about["subject"], "ruled": ruled,
         }
-        write_json(_row_file(job.nights, job.night), row)
+        write_json(row_file(job.nights, job.night), row)
         return NightOutcome(job.path, job.night, row, prepared=True)
     except UserError as error:
         elsewhere = "" if error.where == str(job.path) else f"{error.where}: "
@@ -117,21 +119,34 @@ def prepare_one(job: NightJob, row: dict | None) -> NightOutcome:
             remedy="give fewer --workers, or a machine with more memory",
         )
     except Exception as error:
-        text = " ".join(f"internal error: {type(error).__name__}: {error}".split())
         return NightOutcome(
-            job.path, job.night, finding=text,
+            job.path, job.night, finding=f"internal error: {_where(error)}",
             remedy="please report it with the output of `sleeplm inspect` on this file",
         )
 
 
-def _row_file(nights: Path, night: str) -> Path:
+def _where(error: Exception) -> str:
+    """An exception's type and where it arose: its text may quote what stands in a header."""
+    frames = [
+        (str(frame.f_globals.get("__name__", "?")), line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    arose = [frames[-1]]
+    ours = [frame for frame in frames if frame[0].startswith("sleeplm_jax.")]
+    if ours and ours[-1] != arose[0]:  # a library's line alone says little
+        arose.append(ours[-1])
+    return f"{type(error).__name__} at " + ", called at ".join(f"{m}:{n}" for m, n in arose)
+
+
+def row_file(nights: Path, night: str) -> Path:
+    """Where a corpus notes what a night was made from."""
     return nights / f"{night}.json"
 
 
 def read_row(nights: Path, night: str) -> dict | None:
     """What an earlier call noted of a night; None without it (nothing is lost but time)."""
     try:
-        return json.loads(_row_file(nights, night).read_text())
+        return json.loads(row_file(nights, night).read_text())
     except (OSError, ValueError):
         return None
 
@@ -140,8 +155,11 @@ def _is_whole(target: Path, row: dict) -> bool:
     return target.is_file() and file_sha256(target) == row["sha256"]
 
 
-def _prepare(job: NightJob, target: Path) -> dict:
-    """Writes the night file and returns the manifest's row of the night, without its split."""
+def _prepare(job: NightJob, target: Path) -> tuple[dict, str | None]:
+    """Writes the night file; returns the manifest's row of the night, without its split.
+
+    With it the subject that a rule for file names finds, None where the stem stands for it.
+    """
     from sleeplm_jax.physiology.measure import measure_night
     from sleeplm_jax.recordings.prepare import prepare_night
 
@@ -167,7 +185,7 @@ def _prepare(job: NightJob, target: Path) -> dict:
         "channels": {name: found.source if found else None
                      for name, found in night.channels.items()},
         "flags": list(night.flags),
-    }
+    }, night.extra["ruled_subject"]
 
 
 def stage_counts(stages: np.ndarray) -> dict[str, int]:

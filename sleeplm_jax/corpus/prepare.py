@@ -34,13 +34,18 @@ from sleeplm_jax.corpus.discovery import (
 from sleeplm_jax.corpus.files import TEMPORARY, content_sha256, file_sha256, write_csv, write_json
 from sleeplm_jax.corpus.manifest import CORPUS_FORMAT, MANIFEST, Corpus, read_manifest
 from sleeplm_jax.corpus.pool import NightJob, default_workers, read_row, run_nights
-from sleeplm_jax.corpus.progress import Progress
+from sleeplm_jax.corpus.progress import Progress, say
 from sleeplm_jax.corpus.splits import read_splits, split_subjects
+from sleeplm_jax.corpus.subjects import named_row, read_subjects
+from sleeplm_jax.corpus.summary import summary
 from sleeplm_jax.errors import CorpusError, UserError
 from sleeplm_jax.recordings.montage import load_montage
 
 FAILURES = "failures.csv"
-PACKAGES = ("sleeplm_jax", "numpy", "scipy", "edfio", "mne", "tensorflow-datasets", "array_record")
+PACKAGES = (
+    "sleeplm_jax", "numpy", "scipy", "edfio", "mne", "sleepecg", "tensorflow-datasets",
+    "array_record",
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ def prepare_corpus(
     progress: bool = True,
     splits_file: Path | None = None,
     montage: Path | str | None = None,
+    subjects_file: Path | None = None,
 ) -> PrepareResult:
     """Builds or updates the corpus in folder `out` from recording files and folders of them.
 
@@ -87,10 +93,13 @@ def prepare_corpus(
     unchanged are not prepared again. A bad recording is reported in `failed` and in
     `failures.csv`, the others go on. `splits` are the shares of subjects in train, val and test,
     drawn with `seed`; `splits_file` (see `splits.read_splits`) places subjects by name, as
-    "subject" or "cohort/subject". The same input gives the same `hash`, whatever `workers` is.
+    "subject" or "cohort/subject". `subjects_file` (see `subjects.read_subjects`) says whose
+    recording is whose, before the montage's rule for file names; another file of subjects
+    prepares nothing again. With `progress` a summary is printed at the end. The same input gives
+    the same `hash`, whatever `workers` is.
 
     Raises CorpusError when a path does not exist, nothing is found, no recording could be
-    prepared, or the splits do not fit.
+    prepared, or the splits or subjects do not fit.
     """
     started = time.monotonic()
     out = Path(out)
@@ -102,6 +111,7 @@ def prepare_corpus(
         load_montage(montage)  # a mistake in it is the user's, not every recording's
     placed = read_splits(splits_file) if splits_file else {}
     found = find_recordings(recordings, leave_out=out)
+    named = read_subjects(subjects_file, found) if subjects_file else {}
     nights = out / "nights"
     _refuse_other_folder(out, nights, found)
     nights.mkdir(parents=True, exist_ok=True)
@@ -146,6 +156,8 @@ def prepare_corpus(
             f"see {out / FAILURES}",
         )
 
+    for night, row in kept.items():
+        kept[night] = named_row(nights, night, row, named.get(night))
     rows = _assign(kept, placed, splits, seed, splits_file, bool(failures))
     content = {
         "format": CORPUS_FORMAT, "spec": dataclasses.asdict(spec),
@@ -161,8 +173,13 @@ def prepare_corpus(
         }
         write_json(out / MANIFEST, manifest)  # from here on the corpus is the new one
     _tidy(out, nights, kept)
+    corpus = Corpus.open(out)
+    if progress:
+        unnamed = sum(row["ruled"] is None and not row["about"]["simulated"]
+                      for night, row in kept.items() if night not in named)
+        say(summary(corpus, unnamed, len(failures), out / FAILURES))
     return PrepareResult(
-        corpus=Corpus.open(out),
+        corpus=corpus,
         prepared=tuple(sorted(prepared)),
         unchanged=tuple(sorted(set(kept) - set(prepared))),
         failed=tuple(failures),

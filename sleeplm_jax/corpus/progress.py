@@ -9,6 +9,11 @@ from types import TracebackType
 PLAIN_EVERY = 10.0  # seconds between plain lines
 
 
+def say(lines: list[str]) -> None:
+    """Lines for the person who started the work, where the bars were."""
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
 class Progress:
     """Counts `total` pieces of `what`; a context manager. Silent unless `enabled`."""
 

@@ -26,6 +26,7 @@ MODEL, ABOUT = "tokenizer.model", "tokenizer.json"
 TOKENIZER_FORMAT = 1
 PAD, BOS, EOS, UNK = range(4)
 SMALLEST_VOCAB = 4 + 256 + 40  # specials, bytes, and room for letters and digits
+LARGEST_VOCAB = 1 << 20  # templates give a few thousand pieces at most
 WORDINGS = 3  # renderings of each kind of each sample that training reads
 MAX_SENTENCES = 60_000  # templates repeat: more of them changed no merge that mattered
 
@@ -65,7 +66,18 @@ class Tokenizer:
             raise CorpusError(
                 folder / MODEL, f"does not belong to {ABOUT} beside it (SHA-256 differs)", train
             )
-        return cls(model, about)
+        try:
+            if not isinstance(about["corpus"], str):
+                raise TypeError("corpus is no hash")
+            about["settings"]
+            made = cls(model, about)
+            made.vocab_size  # noqa: B018  parses the model
+        except (KeyError, TypeError, RuntimeError) as error:
+            finding = " ".join(str(error).split())[:120]
+            raise CorpusError(
+                folder / MODEL, f"is damaged ({type(error).__name__}: {finding})", train
+            ) from error
+        return made
 
     def save(self, folder: Path) -> None:
         """Writes both files into `folder`; `tokenizer.json`, written last, makes them valid."""
@@ -138,6 +150,8 @@ def train_tokenizer(
             "--vocab-size", f"{vocab_size} pieces cannot hold 256 bytes and the letters",
             f"give {SMALLEST_VOCAB} or more",
         )
+    if vocab_size > LARGEST_VOCAB:
+        raise CorpusError("--vocab-size", f"is {vocab_size}", f"give at most {LARGEST_VOCAB}")
     settings = {
         "vocab_size": vocab_size, "seed": seed, "split_digits": split_digits,
         "max_sentences": max_sentences, "wordings": WORDINGS, "captions": captions_version(),

@@ -24,7 +24,7 @@ from sleeplm_jax.evaluation.retrieval import retrieval
 from sleeplm_jax.evaluation.staging import prompted_staging, unit
 from sleeplm_jax.evaluation.table import table
 
-__all__ = ["evaluate", "refuse_trained_subjects", "table", "write"]
+__all__ = ["evaluate", "people_seen", "refuse_trained_subjects", "result_path", "table", "write"]
 
 FORMAT = 1
 PROBE_SAMPLES = 2048  # of the training split; the head needs few
@@ -43,7 +43,7 @@ def evaluate(
     max_samples: int | None = None,
     seed: int = 0,
 ) -> dict:
-    """Every figure of `model` (inference.run.Model) on `split`; writes `out`/evaluation.json.
+    """Every figure of `model` (inference.run.Model) on `split`, written to `result_path`.
 
     `out` may also name the JSON file itself. max_samples: a seeded draw of the split's epochs.
     The linear head trains on the training split's subjects. Raises CheckpointError when subjects
@@ -55,7 +55,10 @@ def evaluate(
             corpus.path, "its samples have another shape than the model's", "evaluate on a corpus "
             "prepared with the run's model.spec",
         )
+    if max_samples is not None and max_samples < 1:
+        raise CorpusError("max_samples", f"is {max_samples}", "give 1 or more")
     known = refuse_trained_subjects(model, corpus, split)
+    chose = people_seen(model, corpus, split, "val")
     objective = model.config.objective
     rows = choose_rows(corpus, split, max_samples, seed)
     probe_rows = {
@@ -71,6 +74,7 @@ def evaluate(
                 "name": model.config.name,
                 "step": model.step,
                 "trained_subjects_known": known,
+                "subjects_that_chose_the_checkpoint": None if chose is None else len(chose),
             },
             "corpus": {"hash": corpus.hash, "split": split},
             "simulated": bool(any(n.get("simulated") for n in corpus.nights(split))),
@@ -79,7 +83,8 @@ def evaluate(
             "epochs": len(rows),
             "scored_epochs": int((held["stage"] >= 0).sum()),
             "sampled": None if len(rows) == corpus.samples(split) else {"seed": seed},
-            "note": _note(split, len(np.unique(held["subject"]))),
+            "note": _note(people_seen(model, corpus, split, "train"), chose,
+                          len(corpus.subjects(split)), len(np.unique(held["subject"]))),
         }
         if objective.contrastive > 0:
             result["prompted_staging"] = prompted_staging(
@@ -107,26 +112,48 @@ def refuse_trained_subjects(model, corpus: Corpus, split: str) -> bool:
     """CheckpointError when subjects of `split` are among those the run trained on.
 
     True when the run's provenance names its training subjects, False when it cannot be told.
-    Subjects are compared by name within this corpus; another corpus' names may mean others, so
-    only an overlap is refused, and a corpus of another hash is compared all the same.
     """
-    trained = model.about.get("corpus", {}).get("subjects", {}).get("train")
-    if trained is None:
-        return False
-    if split != "train":
-        shared = sorted(set(corpus.subjects(split)) & set(trained))
-        if shared:
-            raise CheckpointError(
-                corpus.path, f"{len(shared)} subjects of its {split} split were trained on by this "
-                f"run ({', '.join(shared[:3])}{', ...' if len(shared) > 3 else ''})",
-                "evaluate on subjects the run has not seen, or ask for split train by name",
-            )
-    return True
+    shared = people_seen(model, corpus, split, "train")
+    if shared and split != "train":
+        raise CheckpointError(
+            corpus.path, f"{len(shared)} subjects of its {split} split were trained on by this "
+            f"run ({', '.join(shared[:3])}{', ...' if len(shared) > 3 else ''})",
+            "evaluate on subjects the run has not seen, or ask for split train by name",
+        )
+    return shared is not None
+
+
+def people_seen(model, corpus: Corpus, split: str, part: str) -> list[str] | None:
+    """Subjects of `split`, sorted, that were in `part` (train, val) of the corpus of the run.
+
+    Known by "cohort/subject", and by the hash of a prepared night where the run lists these. None
+    when the run's provenance names neither; an empty list when none is known again.
+    """
+    about = model.about.get("corpus", {})
+    names, nights = (about.get(name, {}).get(part) for name in ("subjects", "nights"))
+    if names is None and nights is None:
+        return None
+    names, nights = set(names or ()), set(nights or ())
+    return sorted({
+        person for night in corpus.nights(split)
+        for person in (f"{night['cohort']}/{night['subject']}",)
+        if person in names or night.get("sha256") in nights
+    })
+
+
+def result_path(out: Path, split: str) -> Path:
+    """Where figures go: `out` itself if it ends in .json, else evaluation.json in that folder.
+
+    Other splits than test get a name of their own, so that they never replace the test's.
+    """
+    if out.suffix == ".json":
+        return out
+    return out / ("evaluation.json" if split == "test" else f"evaluation-{split}.json")
 
 
 def write(result: dict, out: Path) -> Path:
-    """`result` as JSON at `out` (a folder, or a path ending in .json), atomically."""
-    path = out if out.suffix == ".json" else out / "evaluation.json"
+    """`result` as JSON at `result_path` of `out`, atomically."""
+    path = result_path(out, result["corpus"]["split"])
     write_atomically(path, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
     return path
 
@@ -234,13 +261,28 @@ def _versions() -> dict:
     }
 
 
-def _note(split: str, subjects: int) -> str:
-    seen = {
-        "train": "Trained on these very subjects: says nothing about new people.",
-        "val": "Not trained on, but the best checkpoint was chosen on this split.",
-        "test": "Subjects not trained on and not used to choose the checkpoint.",
-    }[split]
-    return seen if subjects >= 5 else f"{seen} {subjects} subjects: too few for an interval."
+def _note(trained: list[str] | None, chose: list[str] | None, subjects: int,
+          measured: int) -> str:
+    """What may be concluded, by who of the split was trained on or chose the checkpoint.
+
+    subjects: of the split; measured: of the epochs drawn from it.
+    """
+    if trained:
+        who = "these very subjects" if len(trained) == subjects else (
+            f"{len(trained)} of these {subjects} subjects")
+        seen = f"Trained on {who}: says nothing about new people."
+    elif trained is None:
+        seen = "Whether these subjects were trained on cannot be told: the run does not say."
+    elif chose:
+        who = "they" if len(chose) == subjects else f"{len(chose)} of these {subjects} subjects"
+        seen = f"Not trained on, but {who} chose the best checkpoint."
+    elif chose is None:
+        seen = "Subjects not trained on; whether they chose the checkpoint cannot be told."
+    else:
+        seen = "Subjects not trained on and not used to choose the checkpoint."
+    if measured >= 5:
+        return seen
+    return f"{seen} {measured} subject{'s' if measured != 1 else ''}: too few for an interval."
 
 
 class _bars:

@@ -36,6 +36,8 @@ AROUSALS = frozenset({"arousal"})
 RESPIRATORY = frozenset(
     {"obstructive_apnea", "central_apnea", "mixed_apnea", "hypopnea", "rera"}
 )
+LEAST_EVENT = 0.5  # s: what is shorter is a mark of a moment, not an interval
+LEAST_PART = 1.0  # s: less of an event at an epoch's border belongs to the epoch next door
 CANONICAL = SLEEPLM_CHANNELS + CAPTION_CHANNELS
 
 
@@ -53,7 +55,7 @@ class _Records:
                 "events": [],
                 "measurements": [],
                 "missing": [],
-                "scored": scored,
+                "scored": list(scored),
                 "stand_ins": [],
             }
             for stage in np.asarray(night.stages, int)
@@ -196,16 +198,41 @@ def scored_events(events: tuple[Event, ...]) -> list[str]:
     return [name for name, members in groups if kinds & members]
 
 
+def _groups(kind: str) -> frozenset[str]:
+    """The groups whose absence an event denies; an unclassified one may be any of them."""
+    groups = {"respiratory"} if kind in RESPIRATORY | {"other"} else set()
+    return frozenset(groups | ({"arousal"} if kind in AROUSALS | {"rera", "other"} else set()))
+
+
 def _place_events(events: tuple[Event, ...], records: list[dict]) -> None:
+    """Puts every event into the epochs that it can be stated of, as an interval.
+
+    Not stated are events under LEAST_EVENT (zero-length marks) and, of an event across a border,
+    a part under LEAST_PART unless it is the event's longest. Such an epoch cannot claim to be
+    free of the event's group either: the group leaves its "scored".
+    """
     for event in sorted(events, key=lambda e: (e.onset, e.end, e.kind)):
         first = int(event.onset // EPOCH_SECONDS)
         last = int(max(math.ceil(event.end / EPOCH_SECONDS) - 1, first))
-        for epoch in range(first, min(last + 1, len(records))):
-            zero = epoch * EPOCH_SECONDS
-            onset = round(max(event.onset - zero, 0.0), 1)
-            end = round(min(event.end - zero, EPOCH_SECONDS), 1)
-            if first != last and end <= onset:  # a sliver under 0.05 s of an event next door
+        parts = {
+            epoch: (max(event.onset - zero, 0.0), min(event.end - zero, EPOCH_SECONDS))
+            for epoch in range(first, min(last, len(records)) + 1)  # and what lies behind the night
+            for zero in (epoch * EPOCH_SECONDS,)
+        }
+        longest = max(parts, key=lambda epoch: parts[epoch][1] - parts[epoch][0], default=None)
+        for epoch, (begin, until) in parts.items():
+            if epoch >= len(records):
                 continue
+            zero = epoch * EPOCH_SECONDS
+            if event.duration < LEAST_EVENT - 1e-6 or (
+                epoch != longest and until - begin < LEAST_PART - 1e-6
+            ):
+                if until - begin >= 0.05 or first == last:  # else its 0.1-s times show nothing
+                    record = records[epoch]
+                    denied = _groups(event.kind)
+                    record["scored"] = [g for g in record["scored"] if g not in denied]
+                continue
+            onset, end = round(begin, 1), round(until, 1)
             records[epoch]["events"].append(
                 {
                     "kind": event.kind,

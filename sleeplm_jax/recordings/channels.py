@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sleeplm_jax.recordings.signals import ARTEFACT_RATIO
+
 MICROVOLT = "µV"
 
 
@@ -28,23 +30,29 @@ class Channel:
     band: tuple[float, float] | None = None
     plausible: tuple[float, float] | None = None
     min_rate: float = 0.0
+    loudest: float = ARTEFACT_RATIO  # variance, in medians of the night, that is an artefact
 
 
 # 25 Hz is what alpha and slow spindles need; a trend of 1 Hz or a damaged record duration is less.
 _EEG = dict(unit=MICROVOLT, band=(0.3, 35.0), min_rate=25.0)
+# Sleep-EDF's chin and airflow come at 1 Hz. Far below it is a damaged record duration, and bringing
+# one sample a day to 64 Hz takes a filter of tens of GB.
+_SLOWEST = 0.5
 CHANNELS: dict[str, Channel] = {
     channel.name: channel
     for channel in (
         Channel("ECG", "ecg", MICROVOLT, band=(0.3, 70.0), plausible=(10.0, 20_000.0),
                 min_rate=25.0),
-        Channel("ABD", "effort", None, band=(0.1, 15.0)),
-        Channel("THX", "effort", None, band=(0.1, 15.0)),
-        Channel("AF", "flow", None, band=(0.1, 15.0)),
+        Channel("ABD", "effort", None, band=(0.1, 15.0), min_rate=_SLOWEST),
+        Channel("THX", "effort", None, band=(0.1, 15.0), min_rate=_SLOWEST),
+        Channel("AF", "flow", None, band=(0.1, 15.0), min_rate=_SLOWEST),
         Channel("EOG-L", "eog", plausible=(1.0, 1_000.0), **_EEG),
         Channel("EOG-R", "eog", plausible=(1.0, 1_000.0), **_EEG),
         Channel("C3", "eeg", plausible=(1.0, 500.0), **_EEG),
         Channel("C4", "eeg", plausible=(1.0, 500.0), **_EEG),
-        Channel("EMG", "emg", MICROVOLT, band=(10.0, 100.0), plausible=(0.05, 1_000.0)),
+        # Chin tone of a wake or moving person is easily 10 times that of REM sleep.
+        Channel("EMG", "emg", MICROVOLT, band=(10.0, 100.0), plausible=(0.05, 1_000.0),
+                min_rate=_SLOWEST, loudest=100 * ARTEFACT_RATIO),
         Channel("POS", "position", "code", step=True),
         Channel("HR", "heart_rate", "bpm", step=True),
         Channel("SpO2", "oximetry", "%", step=True),

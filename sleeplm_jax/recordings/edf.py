@@ -51,13 +51,27 @@ class Recording:
     `start` is the time of day only. `read(i)` gives signal i in the file's physical units.
     """
 
-    def __init__(self, path, signals, duration_s, start, flags, sources):
+    def __init__(self, path, signals, duration_s, start, flags, sources, edf=None):
         self.path: Path = path
         self.signals: tuple[SignalInfo, ...] = signals
         self.duration_s: float = duration_s
         self.start: datetime.time | None = start
         self.flags: tuple[str, ...] = flags
         self._sources = sources
+        self._edf = edf
+
+    def annotations(self) -> list[tuple[float, float, str]]:
+        """(onset s, duration s, text) of the file's own EDF+ annotations, in order; 0 s for none.
+
+        Empty for a plain EDF. Raises RecordingError where they cannot be read.
+        """
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                notes = self._edf.annotations if self._edf is not None else ()
+            return [(float(n.onset), float(n.duration or 0.0), n.text) for n in notes]
+        except Exception as error:
+            raise _unreadable(self.path, error) from None
 
     def read(self, index: int) -> np.ndarray:
         """Samples of signal `index`, float64 [samples], in the file's physical unit.
@@ -198,6 +212,8 @@ def check_layout(path: Path) -> Layout:
             f"data_beyond_header: {present} data records in the file, {records} in the header; "
             "the rest is left out"
         )
+    elif (size - header_bytes) % record_bytes:
+        flags.append("data_beyond_header: the file ends inside a data record, left out")
     if records * record_s > LONGEST_S:
         raise RecordingError(
             path,
@@ -359,7 +375,7 @@ def open_recording(path: Path | str) -> Recording:
         for info in infos
         if not info.readable
     )
-    return Recording(path, infos, layout.records * layout.record_s, start, flags, edf.signals)
+    return Recording(path, infos, layout.records * layout.record_s, start, flags, edf.signals, edf)
 
 
 def _signal_info(signal, layout: Layout) -> SignalInfo:

@@ -374,7 +374,14 @@ def _angle_codes(degrees: np.ndarray) -> np.ndarray:
 
 
 def subject_of(path: Path | str, cohort: str | None = None, montage: Montage | None = None) -> str:
-    """Subject id from the file's name: the montage's pattern, BIDS `sub-X`, else the stem.
+    """Subject id from the file's name: `ruled_subject`'s, else the stem."""
+    return ruled_subject(path, cohort, montage) or recording_name(path)
+
+
+def ruled_subject(
+    path: Path | str, cohort: str | None = None, montage: Montage | None = None
+) -> str | None:
+    """Subject id by the montage's pattern or BIDS' `sub-X`; None where no rule fits the name.
 
     Two nights of one person must give one subject, or a split by subject leaks.
     """
@@ -386,9 +393,8 @@ def subject_of(path: Path | str, cohort: str | None = None, montage: Montage | N
     if montage is not None and montage.subject:
         if match := re.search(montage.subject, name):
             return "".join(group for group in match.groups() if group)
-    if match := re.match(r"(sub-[0-9A-Za-z]+)", name):
-        return match[1]
-    return recording_name(path)
+    match = re.match(r"(sub-[0-9A-Za-z]+)", name)
+    return match[1] if match else None
 
 
 def recording_name(path: Path | str) -> str:

@@ -18,14 +18,23 @@ from sleeplm_jax.recordings.montage import (
     read_channel,
     recording_name,
     resolve,
+    ruled_subject,
     subject_of,
     unresolved_reasons,
 )
 from sleeplm_jax.recordings.night import Night, Resolution, Scoring, Trace
-from sleeplm_jax.recordings.scoring import find_scoring, read_scoring
+from sleeplm_jax.recordings.scoring import (
+    OWN_ANNOTATIONS,
+    find_scoring,
+    read_own_scoring,
+    read_scoring,
+)
 from sleeplm_jax.recordings.stages import EPOCH_S
 
 SLEEPLM = SignalSpec()
+ARTEFACT_FLAG = 0.01  # share of epochs left out of the scale that is worth a flag
+# Samples of one channel that are filtered at once, at some 40 bytes each; a week at 400 Hz.
+MOST_SAMPLES = 1 << 28
 
 
 def prepare_night(
@@ -38,7 +47,8 @@ def prepare_night(
 ) -> Night:
     """A recording and its scoring as tensors: signals [E, C, T] for C = spec.channels.
 
-    `scoring`: a file, None, or "auto" (what `find_scoring` finds beside the recording). `montage`:
+    `scoring`: a file, None, or "auto": what `find_scoring` finds beside the recording, else stages
+    among the recording's own annotations. `montage`:
     a name, a file or a Montage; without one `choose_montage` decides. E is the number of whole
     samples of `spec.seconds`. Raises RecordingError for what cannot be turned into tensors;
     everything doubtful but usable is one line in `Night.flags`.
@@ -65,13 +75,13 @@ def prepare_night(
     for name, resolution in tuple(resolved.items()):
         if resolution is None:
             continue
-        trace = read_channel(recording, resolution)
-        if resolution.stand_in:
-            flags.append(f"stand_in: {name} is {resolution.source}")
-        if name != "POS" and np.ptp(trace.values) == 0:
-            flags.append(f"flat: {name} ({resolution.source}) never changes, taken as missing")
+        trace = _trace(recording, resolution)
+        if reason := _dead(name, resolution, trace):
+            flags.append(reason)
             resolved[name] = None
             continue
+        if resolution.stand_in:
+            flags.append(f"stand_in: {name} is {resolution.source}")
         flags += _trace_flags(name, resolution, trace)
         traces[name] = trace
 
@@ -122,6 +132,7 @@ def prepare_night(
         rules=scored.rules if scored else "unknown",
         extra={
             "montage": chosen.name,
+            "ruled_subject": ruled_subject(path, cohort, chosen),
             "duration_s": recording.duration_s,
             "start_clock": recording.start.isoformat("seconds") if recording.start else None,
         },
@@ -132,6 +143,28 @@ def _montage(recording: Recording, cohort, montage) -> Montage:
     if isinstance(montage, Montage):
         return montage
     return choose_montage(recording, cohort) if montage is None else load_montage(montage)
+
+
+def _trace(recording: Recording, resolution: Resolution) -> Trace:
+    """`read_channel`, refused where filtering it would not fit a machine's memory."""
+    samples = recording.signals[resolution.terms[0][0]].samples
+    if samples > MOST_SAMPLES:
+        raise RecordingError(
+            recording.path,
+            f"{resolution.source} has {samples} samples ({recording.duration_s / 3600:.0f} h at "
+            f"{resolution.rate:g} Hz), at most {MOST_SAMPLES} a signal are read",
+            "split the recording, or export it at a lower sampling rate",
+        )
+    return read_channel(recording, resolution)
+
+
+def _dead(name: str, resolution: Resolution, trace: Trace) -> str | None:
+    """The flag of a channel that is flat all night, as a lead never put on is; else None."""
+    flat = name != "POS" and np.ptp(trace.values) == 0
+    if not flat and not CHANNELS[name].step:  # a level that only steps between epochs is no signal
+        epochs = int(len(trace.values) / trace.rate / EPOCH_S + 1e-6)
+        flat = epochs > 0 and dsp.flat_epochs(trace.values, trace.rate, EPOCH_S, epochs).all()
+    return f"flat: {name} ({resolution.source}) never changes, taken as missing" if flat else None
 
 
 def _trace_flags(name: str, resolution: Resolution, trace: Trace) -> list[str]:
@@ -179,13 +212,15 @@ def _standardised(channel: Channel, trace: Trace, spec: SignalSpec, epochs: int,
         if channel.step
         else dsp.flat_epochs(trace.values, trace.rate, window / spec.rate, windows)
     )
-    found = dsp.robust_scale(values, window, flat_windows)
+    found = dsp.robust_scale(values, window, flat_windows, channel.loudest)
     if found is None:
         return None, [f"flat: {channel.name} never changes, taken as missing"]
-    offset, scale = found
+    offset, scale, artefact = found
     signals = dsp.standardise(values, offset, scale).reshape(epochs, spec.samples)
     signals[flat] = 0.0
     flags = []
+    if artefact > ARTEFACT_FLAG and not channel.step:
+        flags.append(f"artefact: {channel.name} in {100 * artefact:.0f} % of epochs")
     if flat.any():
         still = int(flat.sum())
         flags.append(f"flat_epochs: {channel.name} does not change in {still} of {epochs}")
@@ -204,6 +239,9 @@ def _positions(trace: Trace | None, spec: SignalSpec, epochs: int):
 def _scoring(recording: Recording, scoring) -> tuple[Scoring | None, tuple[str, ...]]:
     if scoring == "auto":
         scoring = find_scoring(recording.path)
+        if scoring is None:
+            scored, flags = read_own_scoring(recording)
+            return scored, flags or ("unscored: no scoring file",)
     if scoring is None:
         return None, ("unscored: no scoring file",)
     scored = read_scoring(scoring, recording.duration_s, recording.start)
@@ -228,14 +266,21 @@ def inspect_recording(
     {"file", "duration_s", "start_clock", "montage", "channels": {canonical: {source, unit,
     file_unit, rate, scale, stand_in, why, citation, labels} or None}, "signals": [{label, unit,
     rate, physical_min, physical_max, min, max, samples, resolves_to}], "missing", "unresolved":
-    {canonical: reasons}, "flags", "scoring"}.
+    {canonical: reasons}, "flags", "scoring"}. A channel that is flat all night is None and missing,
+    as `prepare_night` takes it.
     """
     recording = open_recording(path)
     chosen = _montage(recording, cohort, montage)
     resolved = resolve(recording, chosen)
-    flags, uses = list(recording.flags), {}
-    for name, resolution in resolved.items():
+    flags, uses, dead = list(recording.flags), {}, {}
+    for name, resolution in tuple(resolved.items()):
         if resolution is None:
+            continue
+        trace = _trace(recording, resolution)
+        if reason := _dead(name, resolution, trace):  # as prepare takes it
+            flags.append(reason)
+            dead[name] = f"{resolution.source}: never changes"
+            resolved[name] = None
             continue
         for index, _ in resolution.terms:
             uses.setdefault(index, []).append(name)
@@ -243,15 +288,16 @@ def inspect_recording(
             uses.setdefault(resolution.upright[0], []).append(name)
         if resolution.stand_in:
             flags.append(f"stand_in: {name} is {resolution.source}")
-        trace = read_channel(recording, resolution)
-        if name != "POS" and np.ptp(trace.values) == 0:
-            flags.append(f"flat: {name} ({resolution.source}) never changes, taken as missing")
-        else:
-            flags += _trace_flags(name, resolution, trace)
+        flags += _trace_flags(name, resolution, trace)
+    scoring = None
     try:
-        found = find_scoring(recording.path)
+        if found := find_scoring(recording.path):
+            scoring = found.name
+        else:
+            own, more = read_own_scoring(recording)
+            scoring = OWN_ANNOTATIONS if own else None
+            flags += more
     except RecordingError as error:
-        found = None
         flags.append(f"scoring: {error.finding}")
     return {
         "file": recording.path.name,
@@ -267,10 +313,11 @@ def inspect_recording(
         "unresolved": {
             name: list(reasons)
             for name, resolution in resolved.items()
-            if resolution is None and (reasons := unresolved_reasons(recording, chosen, name))
+            if resolution is None and (reasons := [dead[name]] if name in dead
+                                       else unresolved_reasons(recording, chosen, name))
         },
         "flags": flags,
-        "scoring": found.name if found else None,
+        "scoring": scoring,
     }
 
 

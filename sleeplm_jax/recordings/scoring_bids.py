@@ -47,6 +47,10 @@ def read_bids(path: Path) -> Scoring:
     for number, row in enumerate(rows, start=2):
         onset, duration = _seconds(path, number, row["onset"]), row["duration"].strip()
         duration = 0.0 if duration == "n/a" else _seconds(path, number, duration)
+        if duration < 0:
+            raise RecordingError(
+                path, f"line {number}: a duration of {duration:g} s", "correct that line"
+            )
         code = row[column].strip()
         if column == "trial_type":
             word = code.casefold().removeprefix("sleep stage ").strip()

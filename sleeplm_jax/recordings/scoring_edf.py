@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sleeplm_jax.config import MOVEMENT
 from sleeplm_jax.errors import RecordingError
-from sleeplm_jax.recordings.edf import check_layout
+from sleeplm_jax.recordings.edf import Recording, check_layout
 from sleeplm_jax.recordings.events import event_kind
 from sleeplm_jax.recordings.night import Event, Scoring
 from sleeplm_jax.recordings.stages import (
@@ -28,6 +28,8 @@ from sleeplm_jax.recordings.stages import (
 # "Sleep stage ..." must be a known stage; a bare "Stage ..." only where one word follows, so that
 # a technician's remark is not taken for a stage.
 _STAGE = re.compile(r"sleep\s+stage\s*[:\-]?\s*(.*)|stage\s*[:\-]?\s*(\S{1,8})", re.IGNORECASE)
+MAX_BYTES = 1 << 30
+OWN_ANNOTATIONS = "the recording's own annotations"
 ALLOWED = "Sleep stage W, 1, 2, 3, 4, N1, N2, N3, R, ?, M and Movement time"
 
 
@@ -39,6 +41,12 @@ def read_edf_scoring(
     Raises RecordingError for a damaged file, one without stages, or unknown stage codes.
     """
     check_layout(path)  # MNE takes any bytes for a file without annotations
+    if path.stat().st_size > MAX_BYTES:  # and reads the whole file at once
+        raise RecordingError(
+            path,
+            f"an EDF of {path.stat().st_size / 2**30:.1f} GiB given as scoring",
+            f"give a file of annotations (at most {MAX_BYTES >> 20} MiB)",
+        )
     own_start = _start_of(path)
     try:
         import mne
@@ -52,22 +60,10 @@ def read_edf_scoring(
             f"its annotations cannot be read ({type(error).__name__})",
             "give a whole EDF+ file with annotations",
         ) from None
-    spans, events, words, unknown = [], [], set(), set()
-    for row in annotations:
-        onset, duration = float(row["onset"]), max(0.0, float(row["duration"]))
-        text = str(row["description"]).strip()
-        if text.casefold() == "movement time":
-            words.add("mt")
-            spans.append((onset, duration, MOVEMENT))
-        elif match := _STAGE.fullmatch(text):
-            word = (match[1] or match[2] or "").strip()
-            if word.casefold() in STAGE_WORDS:
-                words.add(word)
-                spans.append((onset, duration, STAGE_WORDS[word.casefold()]))
-            else:
-                unknown.add(text)
-        else:
-            events.append(Event(event_kind(text), onset, duration))
+    spans, events, words, unknown = _sorted_out(
+        (float(row["onset"]), float(row["duration"]), str(row["description"]))
+        for row in annotations
+    )
     reject_codes(path, unknown, ALLOWED)
     if not spans:
         raise RecordingError(
@@ -84,6 +80,45 @@ def read_edf_scoring(
             flags = (f"scoring_shifted: it starts {seconds:g} s after the recording",)
     stages, more = stages_from_spans(spans, path)
     return Scoring(stages, tuple(events), "edf+", rules_of(words), flags + more)
+
+
+def own_scoring(recording: Recording) -> tuple[Scoring | None, tuple[str, ...]]:
+    """The stages and events among a recording's own annotations, and flags; None without stages.
+
+    Never raises: a recording is usable without them. Beside stages, codes outside the vocabulary
+    leave it unscored with a flag, as a part of a scoring would be a wrong one.
+    """
+    try:
+        notes = recording.annotations()
+        spans, events, words, unknown = _sorted_out(notes)
+        if not spans:
+            return None, ()
+        reject_codes(recording.path, unknown, ALLOWED)
+        stages, more = stages_from_spans(spans, recording.path)
+    except RecordingError as error:
+        return None, (f"unscored: its own annotations: {error.finding}",)
+    flags = (f"scoring: from {OWN_ANNOTATIONS}", *more)
+    return Scoring(stages, tuple(events), "edf+", rules_of(words), flags), flags
+
+
+def _sorted_out(notes) -> tuple[list, list[Event], set[str], set[str]]:
+    """Stage spans, events, stage words and unknown stage texts of (onset, duration, text) rows."""
+    spans, events, words, unknown = [], [], set(), set()
+    for onset, duration, text in notes:
+        duration, text = max(0.0, duration), text.strip()
+        if text.casefold() == "movement time":
+            words.add("mt")
+            spans.append((onset, duration, MOVEMENT))
+        elif match := _STAGE.fullmatch(text):
+            word = (match[1] or match[2] or "").strip()
+            if word.casefold() in STAGE_WORDS:
+                words.add(word)
+                spans.append((onset, duration, STAGE_WORDS[word.casefold()]))
+            else:
+                unknown.add(text)
+        else:
+            events.append(Event(event_kind(text), onset, duration))
+    return spans, events, words, unknown
 
 
 def _check_overlap(path: Path, spans, duration_s: float | None, seconds: float) -> None:

@@ -9,6 +9,11 @@ from scipy import signal, stats
 
 # The last cut-off a filter may have, as a share of the Nyquist frequency.
 _NYQUIST_SHARE = 0.95
+# A 30-s window is an artefact where its variance is this many times the night's median (10 times
+# the amplitude), or this small a part of it (a hundredth of the amplitude: a lead that is off).
+ARTEFACT_RATIO = 100.0
+_QUIETEST = 1e-4
+_ENOUGH = 0.1  # share of the windows that must be left when artefacts' neighbours go as well
 CLIP = 6.0  # z units, as SleepLM's sibling loader clamps
 
 
@@ -80,23 +85,40 @@ def flat_epochs(values: np.ndarray, rate: float, seconds: float, epochs: int) ->
     )
 
 
-def robust_scale(values: np.ndarray, window: int, flat: np.ndarray) -> tuple[float, float] | None:
-    """(offset, scale) of a night that artefacts do not move, or None where nothing varies.
+def robust_scale(
+    values: np.ndarray, window: int, flat: np.ndarray, loudest: float = ARTEFACT_RATIO
+) -> tuple[float, float, float] | None:
+    """(offset, scale, artefact) of a night that artefacts do not move; None if nothing varies.
 
     `values` [samples], windows of `window` samples (30 s), `flat` bool [windows] are left out.
-    Scale: root of the mean of the windows' variances, 10 % trimmed on both sides. Offset: median
-    of the windows' means.
+    So are artefacts: windows with more than `loudest` times, or less than 1e-4 times, the median
+    of the windows' positive variances; `artefact` is their share of all windows. The neighbours
+    of the loud ones go too, where a tenth of the windows or more remains. Scale: root of
+    the mean of the remaining variances, 10 % trimmed on both sides. Offset: median of the
+    remaining windows' means. Holds while artefacts fill less than half of the night.
     """
     count = min(len(values) // window, len(flat))
     blocks = np.asarray(values[: count * window], np.float64).reshape(count, window)
     blocks = blocks[~flat[:count]]
     if not len(blocks):
         return None
-    scale = float(np.sqrt(stats.trim_mean(blocks.var(axis=1), 0.1)))
-    offset = float(np.median(blocks.mean(axis=1)))
+    variances = blocks.var(axis=1)
+    varying = variances[variances > 0]
+    if not len(varying):
+        return None
+    usual = float(np.median(varying))
+    loud = np.pad(variances > loudest * usual, 1)
+    kept = ~loud[1:-1] & (variances >= _QUIETEST * usual)
+    artefact = float((~kept).sum() / count)
+    # The filters carry a loud artefact's edges into the windows next to it.
+    undisturbed = kept & ~loud[:-2] & ~loud[2:]
+    if undisturbed.sum() >= _ENOUGH * len(kept):
+        kept = undisturbed
+    scale = float(np.sqrt(stats.trim_mean(variances[kept], 0.1)))
+    offset = float(np.median(blocks[kept].mean(axis=1)))
     if not np.isfinite(scale) or scale <= 0:
         return None
-    return offset, scale
+    return offset, scale, artefact
 
 
 def standardise(values: np.ndarray, offset: float, scale: float) -> np.ndarray:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sleeplm_jax.recordings.night import Night
 from sleeplm_jax.reports import panels
-from sleeplm_jax.reports.palette import INK, MUTED, PAPER, RULE, STAGE_COLOURS, STAGE_INK
+from sleeplm_jax.reports.palette import (
+    INK,
+    MUTED,
+    PAPER,
+    RULE,
+    STAGE_COLOURS,
+    STAGE_INK,
+    WARNING,
+)
 from sleeplm_jax.reports.reading import Described, NightReading
 from sleeplm_jax.reports.spectra import spectrogram
 
@@ -104,18 +112,26 @@ def night_figure(
     predicted: np.ndarray,
     true: np.ndarray | None,
     seconds: float,
+    remarks: Sequence[str] = (),
     dpi: int = 150,
 ) -> bytes:
-    """The whole night on one page: heading, panels, and some epochs in words."""
+    """The whole night on one page: heading, panels, and some epochs in words.
+
+    remarks: what a reader must know before any of it, one line each under the subtitle.
+    """
     plt = pyplot()
     cards = _cards(time, told, predicted, true, seconds)
     with plt.rc_context(STYLE):
-        head, foot = 0.85, (0.6 + max(c.lines for c in cards) * 0.155 if cards else 0.0)
+        head = 0.85 + 0.24 * len(remarks)
+        foot = (0.6 + max(c.lines for c in cards) * 0.155 if cards else 0.0)
         rows = [panel for _, group in groups for panel in group]
         tall = head + sum(p.inches + p.gap for p in rows) + 0.55 + foot + 0.15
         fig = plt.figure(figsize=(WIDTH, tall), dpi=dpi)
         fig.text(0.045, 1 - 0.33 / tall, title, fontsize=17, fontweight="bold", va="center")
         fig.text(0.045, 1 - 0.66 / tall, subtitle, fontsize=9.5, color=MUTED, va="center")
+        for number, remark in enumerate(remarks, 1):
+            fig.text(0.045, 1 - (0.66 + 0.24 * number) / tall, remark, fontsize=9.5,
+                     fontweight="bold", color=WARNING, va="center")
         ax = fig.add_axes([0.76, 1 - 0.48 / tall, 0.22, 0.3 / tall])
         panels.legend(ax)
         bottom = _stack(fig, rows, time, top=tall - head, tall=tall)
@@ -167,11 +183,13 @@ def _cards(time, told, predicted, true, seconds, most: int = 6) -> list[_Card]:
         if true is not None and true[item.epoch] >= 0:
             scored = STAGES[true[item.epoch]]
         kinds = ("stage_event", *item.generated)
-        kind = next((k for k in kinds if item.measured.get(k)), "stage_event")
+        kind = next((k for k in kinds if k in item.generated and item.measured.get(k)), None)
+        kind = kind or next((k for k in kinds if k in item.generated), "stage_event")
         words, measured = item.generated.get(kind, ""), item.measured.get(kind) or ""
+        nothing = f"({item.silent.get(kind, 'nothing')})"
         cards.append(_Card(
             number, stage, scored, heading,
-            textwrap.wrap(words, columns, max_lines=7, placeholder=" …") or ["(nothing)"],
+            textwrap.wrap(words, columns, max_lines=7, placeholder=" …") or [nothing],
             textwrap.wrap(measured, columns, max_lines=7, placeholder=" …"),
         ))
     return cards

@@ -25,6 +25,11 @@ from sleeplm_jax.reports.palette import (
 from sleeplm_jax.reports.panels import TimeAxis
 from sleeplm_jax.reports.reading import ABSENT, QUERIES, NightReading, read_night
 
+SEEN = {
+    "train": "The model was trained on this person: agreement says nothing about new people",
+    "val": "This person chose the checkpoint: agreement is better than for new people",
+}
+ALIKE = 0.8  # mean correlation of the queries' curves above which they are called alike
 KIND_NAMES = {
     "stage_event": "Stage and events", "brain": "Brain", "heart": "Heart",
     "respiratory": "Breathing", "position_muscle": "Position and muscle",
@@ -45,7 +50,8 @@ def describe_night(
     records: what was measured in each epoch (physiology.measure), or None. queries: free text
     whose similarity to the night is drawn. others: further hypnograms to show beside the model's,
     such as {"YASA": int [E]}. The picture goes beside the page with the suffix .png. Nothing from
-    the recording's header but channel labels enters either; the page loads nothing.
+    the recording's header but channel labels enters either; the page loads nothing. "seen" of the
+    result is "train" or "val" where the model knows the person (`seen_in_training`), else None.
     """
     out_html = Path(out_html)
     seconds = float(night.spec.seconds)
@@ -71,24 +77,39 @@ def describe_night(
         readers = {"The model": reading.predicted} | others
         compared = {name: agreement(true, stages) for name, stages in readers.items()}
     headline = _headline(night, compared)
+    seen = seen_in_training(model, night)
+    remarks = [SEEN[seen]] if seen else []
+    if reading.alike is not None and reading.alike > ALIKE:
+        remarks.append(f"The model hardly tells the free-text queries apart: their curves "
+                       f"correlate at {reading.alike:.2f} on average")
     png = figure.night_figure(
         f"One {_what(night)}, read by a sleep-language model", headline,
         [(name, groups[name]) for name in ("stages", "language", "signals")],
-        time, reading.described, reading.predicted, true, seconds,
+        time, reading.described, reading.predicted, true, seconds, remarks,
     )
     progress(0.95)
     page = _page(night, reading, time, true, compared, records, {
         name: _embedded(figure.strip_figure(rows, time)) for name, rows in groups.items() if rows
-    }, model)
+    }, model, seen)
     write_atomically(out_html.with_suffix(".png"), png)
     write_atomically(out_html, page.encode())
     progress(1.0)
     return {
-        "recording": night.recording, "simulated": night.simulated,
+        "recording": night.recording, "simulated": night.simulated, "seen": seen,
         "epochs": len(night.signals), "agreement": compared,
         "minutes": {"model": _minutes(reading.predicted, seconds)}
         | ({"scored": _minutes(true, seconds)} if true is not None else {}),
     }
+
+
+def seen_in_training(model, night: Night) -> str | None:
+    """"train" or "val" where the run's provenance names this night's person there, else None.
+
+    People are known by name ("cohort/subject"): under another name nobody is recognised.
+    """
+    people = model.about.get("corpus", {}).get("subjects", {})
+    person = f"{night.cohort}/{night.subject}"
+    return next((split for split in SEEN if person in people.get(split, ())), None)
 
 
 def _headline(night: Night, compared: dict) -> str:
@@ -105,7 +126,8 @@ def _headline(night: Night, compared: dict) -> str:
     return "   ·   ".join(parts) + "   ·   research software, not a diagnosis"
 
 
-def _page(night, reading: NightReading, time, true, compared, records, images, model) -> str:
+def _page(night, reading: NightReading, time, true, compared, records, images, model,
+          seen: str | None) -> str:
     from jinja2 import Environment, PackageLoader
 
     seconds = float(night.spec.seconds)
@@ -129,7 +151,8 @@ def _page(night, reading: NightReading, time, true, compared, records, images, m
         told=_told(reading, true, time, seconds),
         kind_names=KIND_NAMES,
         channels=_channel_rows(night),
-        alike=reading.alike,
+        alike=reading.alike, alike_above=ALIKE,
+        seen=SEEN.get(seen),
         prompt=stage_prompts()["N3"][0].rstrip("."),
         order=HYPNOGRAM_ORDER,
         colours=STAGE_COLOURS, ink=STAGE_INK, names=STAGE_NAMES,
@@ -182,8 +205,9 @@ def _told(reading: NightReading, true, time: TimeAxis, seconds: float) -> list[d
             "stage": STAGES[reading.predicted[item.epoch]],
             "scored": None if true is None or true[item.epoch] < 0 else STAGES[true[item.epoch]],
             "kinds": [
-                {"kind": kind, "generated": item.generated[kind], "measured": item.measured[kind]}
-                for kind in KIND_NAMES if kind in item.generated
+                {"kind": kind, "generated": item.generated.get(kind),
+                 "silent": item.silent.get(kind), "measured": item.measured[kind]}
+                for kind in KIND_NAMES if kind in item.measured
             ],
         })
     return rows

@@ -19,6 +19,7 @@ STAGE_NAMES = {"W": "Wake", "R": "REM", "N1": "N1", "N2": "N2", "N3": "N3"}
 STAGE_INK = {"W": "#2B1C00", "R": "#FFFFFF", "N1": "#0E2A40", "N2": "#04121F", "N3": "#FFFFFF"}
 
 INK, MUTED, RULE, PAPER = "#1E2833", "#66727F", "#D9DEE3", "#FFFFFF"
+WARNING = "#A3261B"  # what a reader must not miss
 
 # Rows of the events strip: label, {kind of scoring.EVENT_KINDS: colour}
 EVENT_ROWS = (

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sleeplm_jax.captions.prompts import stage_prompts
+from sleeplm_jax.captions.record import KIND_CHANNELS
 from sleeplm_jax.captions.render import render
 from sleeplm_jax.config import CAPTION_KINDS, STAGES
 from sleeplm_jax.evaluation.staging import (
@@ -31,6 +32,11 @@ QUERIES = (
     "an obstructive apnoea",
 )
 ABSENT = "no measurement"
+# Why nothing is generated: a decoder that was never taught a kind, or sees none of its channels,
+# would make its words up.
+NO_INPUT = "not an input of this model"
+NO_CHANNEL = "channel missing"
+NOT_TRAINED = "this kind was not trained"
 EPOCHS_A_CALL = 128
 
 
@@ -42,6 +48,7 @@ class Described:
     why: str  # why this epoch was chosen
     generated: dict[str, str]  # caption kind -> the model's words
     measured: dict[str, str | None]  # caption kind -> caption of the measurements, if any
+    silent: dict[str, str]  # caption kind -> why the model is not asked for it; not in `generated`
 
 
 @dataclass(frozen=True)
@@ -90,23 +97,48 @@ def read_night(
     if queries:
         heat = unit(np.asarray(model.embed_texts(list(queries)))) @ embeddings.T
     chosen = choose_epochs(predicted, records)
-    rows = np.array(list(chosen), int)
-    generated = {}
+    generated: dict[int, dict[str, str]] = {epoch: {} for epoch in chosen}
+    silent: dict[int, dict[str, str]] = {epoch: {} for epoch in chosen}
     for number, kind in enumerate(kinds):
-        generated[kind] = model.caption(night.signals[rows], night.mask[rows], kind)
+        for epoch in chosen:
+            why = why_silent(model, kind, night.mask[epoch])
+            if why is not None:
+                silent[epoch][kind] = why
+        rows = np.array([epoch for epoch in chosen if kind not in silent[epoch]], int)
+        if len(rows):
+            texts = model.caption(night.signals[rows], night.mask[rows], kind)
+            for epoch, text in zip(rows.tolist(), texts, strict=True):
+                generated[epoch][kind] = text.strip()
         progress(0.5 + 0.5 * (number + 1) / len(kinds))
     described = tuple(
         Described(
             epoch=int(epoch),
             why=why,
-            generated={kind: generated[kind][i].strip() for kind in kinds},
+            generated=generated[epoch],
             measured={kind: _measured(records, epoch, kind, seed, night.spec) for kind in kinds},
+            silent=silent[epoch],
         )
-        for i, (epoch, why) in enumerate(chosen.items())
+        for epoch, why in chosen.items()
     )
     return NightReading(
         predicted, stage_probabilities(similarity, model.logit_scale), queries, heat, described
     )
+
+
+def why_silent(model, kind: str, mask: np.ndarray) -> str | None:
+    """Why `model` cannot write a caption of `kind` for an epoch that shows `mask` (bool [C]).
+
+    None where it can: it was trained on the kind and sees a channel that the kind describes
+    (stage_event: any but the body position).
+    """
+    inputs = model.spec.channels
+    mine = KIND_CHANNELS.get(kind, tuple(channel for channel in inputs if channel != "POS"))
+    rows = [i for i, channel in enumerate(inputs) if channel in mine]
+    if not rows:
+        return NO_INPUT
+    if getattr(model.config.data.captions, kind) <= 0:
+        return NOT_TRAINED
+    return None if mask[rows].any() else NO_CHANNEL
 
 
 def choose_epochs(

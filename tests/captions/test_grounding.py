@@ -6,13 +6,20 @@ import numpy as np
 import pytest
 
 from sleeplm_jax.captions.grounding import EVENTS, FEATURES, grounded_for
-from sleeplm_jax.captions.record import DECIMALS, KIND_CHANNELS, rounded, stated, validate
+from sleeplm_jax.captions.record import (
+    DECIMALS,
+    KIND_CHANNELS,
+    caption_keys,
+    rounded,
+    stated,
+    validate,
+)
 from sleeplm_jax.captions.render import render, templates
 from sleeplm_jax.config import CAPTION_KINDS, SLEEPLM_CHANNELS, SignalSpec
 from sleeplm_jax.errors import CorpusError
 from sleeplm_jax.physiology.measure import UNITS
 
-from .drawing import drawn_record
+from .drawing import drawn_record, measurement
 
 
 def captions_of(record, spec, seed):
@@ -75,7 +82,8 @@ def test_events_need_the_channels_they_are_scored_on():
         ]  # fmt: skip
         record["scored"] = ["arousal", "respiratory"]
         out = grounded_for(record, channels, 64)
-        return {e["kind"] for e in out["events"]}, out["scored"]
+        quiet = grounded_for({**record, "events": []}, channels, 64)
+        return {e["kind"] for e in out["events"]}, quiet["scored"]
 
     assert kinds(SLEEPLM_CHANNELS) == (
         {"obstructive_apnea", "central_apnea", "mixed_apnea", "hypopnea", "rera", "arousal"},
@@ -120,3 +128,61 @@ def test_the_schema_refuses_other_forms_with_the_field():
     with pytest.raises(CorpusError, match="interval"):
         measurements = [{**record["measurements"][0], "interval": [0, 31]}]
         validate({**record, "measurements": measurements})
+
+
+def scored_with(kind, channels=SLEEPLM_CHANNELS, missing=()):
+    """A record of N2 with one scored event, as an input of `channels` shows it."""
+    event = {"kind": kind, "onset": 3.0, "end": 15.0, "continues_from": False,
+             "continues_into": False, "channel": None}  # fmt: skip
+    record = {
+        "stage": "N2", "events": [event], "measurements": [], "missing": list(missing),
+        "scored": ["arousal", "respiratory"], "stand_ins": [],
+    }  # fmt: skip
+    return record, grounded_for(record, channels, 64)
+
+
+def test_no_event_is_not_said_of_an_epoch_whose_event_the_input_hides():
+    """A RERA without EEG is dropped; "no respiratory event is scored" would be untrue."""
+    record, grounded = scored_with("rera", missing=("C3", "C4"))
+    assert grounded["events"] == [] and grounded["scored"] == []
+    assert stated(record, "stage_event")["none_of"] == []
+    for seed in range(40):
+        text = render(record, "stage_event", np.random.default_rng(seed))
+        assert not re.search(r"respiratory|arousal|event", text), text
+    assert scored_with("hypopnea", channels=("C3", "EMG"))[1]["scored"] == ["arousal"]
+    assert scored_with("rera")[1]["scored"] == ["arousal", "respiratory"]  # shown, so it is said
+    assert scored_with("limb_movement")[1]["scored"] == ["arousal", "respiratory"]
+
+
+def test_an_unclassified_event_silences_every_finding_of_none():
+    record, grounded = scored_with("other")
+    assert grounded["events"] == [] and grounded["scored"] == []
+    assert grounded_for(grounded, SLEEPLM_CHANNELS, 64) == grounded
+    without = {**record, "events": []}
+    assert stated(without, "stage_event")["none_of"] == ["arousal", "respiratory"]
+    key = CAPTION_KINDS.index("stage_event")
+    assert caption_keys(record)[key] != caption_keys(without)[key]
+
+
+def test_unusable_channels_are_not_called_absent():
+    """`missing` holds channels that are there but disturbed, too."""
+    for texts in templates()["missing"].values():
+        assert len(set(texts)) >= 3
+        for text in texts:
+            assert "usable" in text and not re.search("missing|absent|lack", text), text
+
+
+@pytest.mark.parametrize(
+    ("kind", "channel", "feature"),
+    [("respiratory", "THX", "breath_amplitude"), ("position_muscle", "EMG", "muscle_tone")],
+)
+def test_ratios_to_the_night_are_said_in_tens(kind, channel, feature):
+    def record(value):
+        measured = [measurement(feature, value, channel)]
+        return {**drawn_record(0), "missing": [], "stand_ins": [], "measurements": measured}
+
+    assert stated(record(143.6), kind)["channels"][channel] == {feature: 140}
+    assert "140%" in render(record(143.6), kind, np.random.default_rng(0))
+    place = CAPTION_KINDS.index(kind)
+    keys = [int(caption_keys(record(value))[place]) for value in (136.0, 144.0, 146.0)]
+    assert keys[0] == keys[1] != keys[2]

@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,11 +14,14 @@ import pytest
 
 from sleeplm_jax.config import SignalSpec
 from sleeplm_jax.corpus import pool, prepare
+from sleeplm_jax.corpus.discovery import Found
 from sleeplm_jax.corpus.manifest import Corpus
 from sleeplm_jax.corpus.nightfile import read_night
 from sleeplm_jax.corpus.pool import NightJob, run_nights
 from sleeplm_jax.corpus.prepare import prepare_corpus
+from sleeplm_jax.corpus.subjects import read_subjects
 from sleeplm_jax.errors import CorpusError
+from tests.recordings.edf_files import c3, write
 
 ROOT = Path(__file__).parents[2]
 NIGHTS = ("sim-3-0000", "sim-3-0001", "sim-3-0002")
@@ -141,7 +145,12 @@ def test_a_fault_of_ours_is_named_as_one_and_costs_one_night(three, tmp_path, mo
 
     monkeypatch.setattr(measure, "measure_night", broken)
     result = run(three, tmp_path / "corpus")
-    assert [f.finding for f in result.failed] == ["internal error: ZeroDivisionError: no beats"]
+    finding = result.failed[0].finding
+    assert re.fullmatch(
+        r"internal error: ZeroDivisionError at tests\.corpus\.test_prepare:\d+, "
+        r"called at sleeplm_jax\.corpus\.pool:\d+", finding,
+    )  # where it arose, not its text: that may quote what a header says of the patient
+    assert "beats" not in (tmp_path / "corpus" / "failures.csv").read_text()
     assert len(result.prepared) == 2
 
 
@@ -280,3 +289,90 @@ def test_a_splits_file_places_subjects(three, tmp_path):
     file.write_text("subject,split\nsim-3-000,test\n")
     with pytest.raises(CorpusError, match="names subjects that no recording belongs to: sim-3-000;"):
         run(three, tmp_path / "corpus", splits_file=file)
+
+
+def named(tmp_path, text):
+    file = tmp_path / "people.csv"
+    file.write_text(text)
+    return file
+
+
+def test_nights_of_a_person_named_in_a_file_share_a_split_and_nothing_is_measured_again(
+    three, tmp_path
+):
+    out = tmp_path / "corpus"
+    before = run(three, out)
+    people = named(tmp_path, "recording,subject\nsim-3-0000,anna\nsim-3-0002,anna\n")
+    result = run(three, out, subjects_file=people)
+    assert result.prepared == () and result.packed and result.hash != before.hash
+    rows = {n["recording"]: n for n in result.corpus.nights()}
+    assert {name: row["subject"] for name, row in rows.items()} == {
+        "sim-3-0000": "anna", "sim-3-0001": "sim-3-0001", "sim-3-0002": "anna"
+    }  # fmt: skip
+    assert rows["sim-3-0000"]["split"] == rows["sim-3-0002"]["split"]
+    assert read_night(out / "nights" / "sim-3-0002.npz").subject == "anna"
+    source = result.corpus.source(rows["sim-3-0000"]["split"])
+    assert "anna" in {source[i]["subject"] for i in range(len(source))}
+    again = run(three, out, subjects_file=people)
+    assert (again.prepared, again.packed) == ((), False)
+    fresh = run(three, tmp_path / "fresh", subjects_file=people)
+    assert fresh.hash == result.hash
+    without = run(three, out)
+    assert without.prepared == () and without.hash == before.hash
+
+
+@pytest.mark.parametrize(
+    "text, finding",
+    [
+        ("recording,subject\nsim-3-0009,a\n", "row 2 names 'sim-3-0009', which is none of the 3"),
+        ("recording,subject\nsim-3-0000,a\nsim-3-0000,a\n", "row 3 names 'sim-3-0000' again"),
+        ("recording,person\nsim-3-0000,a\n", "has no column subject"),
+        ("", "has no column recording and no column subject"),
+        ("recording,subject\nsim-3-0000\n", "row 2 lacks a recording or a subject"),
+    ],
+)
+def test_a_file_of_subjects_that_cannot_be_meant_is_refused(three, tmp_path, text, finding):
+    with pytest.raises(CorpusError, match=finding) as caught:
+        run(three, tmp_path / "corpus", subjects_file=named(tmp_path, text))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "corpus" / "corpus.json").exists()
+
+
+def test_a_stem_of_several_recordings_must_be_told_apart(tmp_path):
+    found = [Found(Path(p) / "PSG.edf", f"{p}-PSG", p) for p in ("p1", "p2")]
+    with pytest.raises(CorpusError, match="'PSG' is the name of 2 recordings; .*p1-PSG, p2-PSG"):
+        read_subjects(named(tmp_path, "recording,subject\nPSG,a\n"), found)
+    assert read_subjects(named(tmp_path, "subject,recording\na,p2-PSG\n"), found) == {
+        "p2-PSG": "a"
+    }
+
+
+def test_the_end_says_what_the_corpus_holds(three, tmp_path, capsys):
+    (three / "bad.edf").write_bytes(b"")
+    (three / "sim-3-0001.xml").unlink()
+    out = tmp_path / "corpus"
+    result = run(three, out, progress=True)
+    said = capsys.readouterr().err
+    counts = result.corpus.manifest["splits"]
+    assert "3 nights (3 simulated), 180 epochs" in said
+    for split in ("train", "val", "test"):
+        assert f"  {split}: 1 subject, {counts[split]['samples']} epochs" in said
+    stages = sum(counts[split]["stages"]["N2"] for split in counts)
+    assert f" N2 {stages}, " in said and "unscored 60" in said
+    assert "1 night without scoring\n" in said and str(out / "failures.csv") in said
+    assert f"corpus: {out}" in said and "--subjects" not in said  # one simulated person a night
+    run(three, out)
+    assert capsys.readouterr().err == ""
+
+
+def test_file_names_that_tell_no_person_are_remarked_on(tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("monday", "tuesday", "sub-01_eeg"):
+        write(folder / f"{name}.edf", [c3(60)])
+    run(folder, tmp_path / "corpus", progress=True)
+    remark = "2 recordings count as one person each (no rule tells who is who)"
+    assert remark in capsys.readouterr().err
+    people = named(tmp_path, "recording,subject\nmonday,a\ntuesday,a\n")
+    run(folder, tmp_path / "corpus", progress=True, subjects_file=people)
+    assert "count as one person" not in capsys.readouterr().err

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 
@@ -9,7 +10,7 @@ from sleeplm_jax.config import CAPTION_KINDS
 from sleeplm_jax.corpus.nightfile import dequantise
 from sleeplm_jax.errors import CheckpointError
 from sleeplm_jax.evaluation.epochs import batches, choose_rows
-from sleeplm_jax.evaluation.suite import evaluate, refuse_trained_subjects
+from sleeplm_jax.evaluation.suite import evaluate, people_seen, refuse_trained_subjects, write
 from sleeplm_jax.evaluation.table import table
 from tests.fake_model import FakeModel
 
@@ -83,6 +84,58 @@ def test_subjects_trained_on_are_refused_unless_asked_for(model, corpus):
     unknown = FakeModel()
     unknown.about = {}
     assert not refuse_trained_subjects(unknown, corpus, "test")
+
+
+def known_by(**corpus):
+    model = FakeModel()
+    model.about = {"corpus": corpus}
+    return model
+
+
+def test_a_renamed_person_is_known_by_the_night(corpus):
+    hashes = [night["sha256"] for night in corpus.nights("test")]
+    model = known_by(subjects={"train": ["other/name"]}, nights={"train": hashes})
+    with pytest.raises(CheckpointError, match="trained on"):
+        refuse_trained_subjects(model, corpus, "test")
+    other = known_by(subjects={"train": ["other/name"]}, nights={"train": ["0" * 64]})
+    assert refuse_trained_subjects(other, corpus, "test")
+    assert people_seen(known_by(nights={"val": hashes}), corpus, "test", "val") == (
+        corpus.subjects("test"))
+    assert people_seen(known_by(subjects={"val": []}), corpus, "test", "val") == []
+    assert people_seen(known_by(), corpus, "test", "val") is None
+
+
+@pytest.mark.parametrize(
+    ("trained", "chose", "words"),
+    [
+        ([], [], "not used to choose the checkpoint"),
+        ([], ["x/y"], "not used to choose the checkpoint"),
+        ([], "own", "they chose the best checkpoint"),
+        ([], None, "whether they chose the checkpoint cannot be told"),
+        (None, None, "trained on cannot be told"),
+    ],
+)
+def test_the_note_says_what_is_true_of_the_split(trained, chose, words, corpus, tmp_path):
+    chose = corpus.subjects("test") if chose == "own" else chose
+    subjects = {"train": trained, "val": chose}
+    model = known_by(subjects={k: v for k, v in subjects.items() if v is not None})
+    if trained is None:
+        model.about = {}
+    objective = dataclasses.replace(model.config.objective, caption=0.0)
+    model.config = dataclasses.replace(model.config, objective=objective)
+    note = evaluate(model, corpus, "test", tmp_path, progress=False, max_samples=12)["note"]
+    assert words in note
+    assert (words == "not used to choose the checkpoint") == ("not used to choose" in note)
+
+
+def test_each_split_has_figures_of_its_own(tmp_path):
+    for split in ("test", "val", "train"):
+        write({"corpus": {"split": split}}, tmp_path)
+    names = {"evaluation.json": "test", "evaluation-val.json": "val",
+             "evaluation-train.json": "train"}
+    assert {p.name for p in tmp_path.iterdir()} == set(names)
+    for name, split in names.items():
+        assert json.loads((tmp_path / name).read_text())["corpus"]["split"] == split
 
 
 def test_rows_are_a_seeded_draw(corpus):

@@ -121,6 +121,27 @@ def test_events_are_clipped_ordered_and_say_where_they_go():
         validate(record)
 
 
+def test_marks_and_slivers_at_a_border_are_not_stated_as_intervals():
+    events = [
+        Event("arousal", 12.3, 0.0),  # a mark
+        Event("hypopnea", 45.0, 15.9),  # 0.9 s of it lie in the next epoch
+        Event("arousal", 89.3, 1.3),  # 0.7 s and 0.6 s: the longest part is stated
+        Event("desaturation", 119.9, 10.0),  # begins 0.1 s before its epoch
+        Event("arousal", 135.0, 0.5),
+    ]
+    records = measure_night(drawn_night(6, events=events))
+    stated = [[(e["kind"], e["onset"], e["end"]) for e in r["events"]] for r in records]
+    assert stated == [
+        [], [("hypopnea", 15.0, 30.0)], [("arousal", 29.3, 30.0)], [],
+        [("desaturation", 0.0, 9.9), ("arousal", 15.0, 15.5)], [],
+    ]  # fmt: skip
+    # What is scored there but not stated is not denied either.
+    assert [r["scored"] for r in records] == [
+        ["respiratory"], ["arousal", "respiratory"], ["arousal"], ["respiratory"],
+        ["arousal", "respiratory"], ["arousal", "respiratory"],
+    ]  # fmt: skip
+
+
 def test_stages_unscored_movement_and_stand_ins():
     traces = drawn_traces(3)
     records = measure_night(drawn_night(3, stages=[-1, -2, 4], traces=traces, stand_ins=("C3",)))

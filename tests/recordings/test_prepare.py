@@ -127,6 +127,82 @@ def test_scoring_is_found_and_its_flags_are_kept(tmp_path):
     assert inspect_recording(path)["scoring"] == "a_hypnogram.edf"
 
 
+def staged(path, *texts):
+    notes = [edfio.EdfAnnotation(i * 30, 30, text) for i, text in enumerate(texts)]
+    notes.append(edfio.EdfAnnotation(35, 12, "Obstructive apnea"))
+    return write(path, [c3(90)], annotations=notes)
+
+
+def test_stages_among_a_recordings_own_annotations_score_it(tmp_path):
+    path = staged(tmp_path / "a.edf", "Sleep stage W", "Sleep stage N2", "Sleep stage R")
+    night = prepare_night(path)
+    assert night.stages.tolist() == [0, 2, 4] and night.rules == "AASM"
+    assert [(e.kind, e.onset, e.duration) for e in night.events] == [("obstructive_apnea", 35, 12)]
+    assert "scoring: from the recording's own annotations" in night.flags
+    found = inspect_recording(path)
+    assert found["scoring"] == "the recording's own annotations"
+    assert "scoring: from the recording's own annotations" in found["flags"]
+    assert prepare_night(path, scoring=None).stages.tolist() == [-1, -1, -1]
+    hypnogram(tmp_path / "a_hypnogram.edf", ["Sleep stage W"] * 3)  # a file beside it comes first
+    assert prepare_night(path).stages.tolist() == [0, 0, 0]
+
+
+def test_own_annotations_that_are_no_scoring_leave_it_unscored(tmp_path):
+    night = prepare_night(staged(tmp_path / "a.edf", "Lights off", "Stage light", "moved"))
+    assert night.stages.tolist() == [-1, -1, -1] and night.events == ()
+    assert "unscored: no scoring file" in night.flags
+    night = prepare_night(staged(tmp_path / "b.edf", "Sleep stage W", "Sleep stage N7"))
+    assert night.stages.tolist() == [-1, -1, -1]
+    assert any(f.startswith("unscored:") and "'Sleep stage N7'" in f for f in night.flags)
+
+
+def test_inspect_takes_a_flat_channel_as_missing_as_prepare_does(tmp_path):
+    steps = np.repeat([5.0, -5.0, 5.0], 3000)  # flat but for a step between epochs
+    flat = [signal("ECG", np.zeros(9000)), signal("C4-M1", steps)]
+    path = write(tmp_path / "a.edf", [c3(90), *flat])
+    found, night = inspect_recording(path), prepare_night(path, scoring=None)
+    for name in ("ECG", "C4"):
+        assert found["channels"][name] is None and name in found["missing"]
+        assert "never changes" in found["unresolved"][name][0]
+        assert night.channels[name] is None
+        assert any(f.startswith(f"flat: {name}") for f in found["flags"])
+    assert {s["label"]: s["resolves_to"] for s in found["signals"]}["ECG"] == []
+
+
+def test_artefacts_do_not_move_the_scale_and_are_flagged(tmp_path):
+    rng = np.random.default_rng([5, 6])
+    values = rng.normal(0, 30, (50, 3000))
+    bad = [3, 4, 11, 20, 33, 48]  # 12 %
+    values[bad] = 5000 * np.sign(np.sin(np.arange(3000) / 3))
+    path = write(tmp_path / "a.edf", [signal("C3-M2", values.reshape(-1))])
+    night = prepare_night(path, scoring=None)
+    clean = prepare_night(write(tmp_path / "b.edf", [c3(1500)]), scoring=None)
+    c = night.spec.channels.index("C3")
+    assert night.scale[c] == pytest.approx(clean.scale[c], rel=0.1)
+    assert "artefact: C3 in 12 % of epochs" in night.flags
+    assert not any("artefact" in flag for flag in clean.flags)
+
+
+def test_bursts_of_chin_and_heart_are_no_artefacts(tmp_path):
+    rng = np.random.default_rng([5, 7])
+    chin = rng.normal(0, 1, (60, 3000)) * np.where(np.arange(60) < 20, 30, 2)[:, None]
+    path = write(tmp_path / "a.edf", [c3(1800), signal("Chin1-Chin2", chin.reshape(-1))])
+    rows = montage(C3={"expr": "C3-M2"}, EMG={"expr": "Chin1-Chin2"})
+    assert not any("artefact" in f for f in prepare_night(path, scoring=None, montage=rows).flags)
+
+
+def test_absurdly_slow_or_long_signals_are_refused_before_memory_is_taken(tmp_path, monkeypatch):
+    belt = signal("Abdomen", np.array([1.0, -1.0]), 1 / 900, unit="V", bound=2)
+    path = write(tmp_path / "a.edf", [c3(1800), belt], data_record_duration=900)
+    night = prepare_night(path, scoring=None, montage=montage(
+        C3={"expr": "C3-M2"}, ABD={"expr": "Abdomen"}))  # fmt: skip
+    assert night.channels["ABD"] is None and night.channels["C3"] is not None
+    monkeypatch.setattr("sleeplm_jax.recordings.prepare.MOST_SAMPLES", 100_000)
+    for use in (prepare_night, inspect_recording):
+        with pytest.raises(RecordingError, match="C3-M2 has 180000 samples .0 h at 100 Hz"):
+            use(path)
+
+
 def test_nothing_of_the_patient_reaches_an_output(tmp_path):
     patient = edfio.Patient(
         code="MRN-4711", sex="F", birthdate=datetime.date(1961, 3, 9), name="Erika_Musterfrau"
@@ -152,7 +228,7 @@ def test_nothing_of_the_patient_reaches_an_output(tmp_path):
 
 
 def test_inspect_names_every_signal_and_its_use(tmp_path):
-    path = write(tmp_path / "a.edf", [c3(60, "C3"), c3(60, "M2"), c3(60, "Snore")])
+    path = write(tmp_path / "a.edf", [c3(60, "C3"), signal("M2", tone(3, 5, 60)), c3(60, "Snore")])
     found = json.loads(json.dumps(inspect_recording(path)))
     assert found["file"] == "a.edf" and found["start_clock"] == "22:30:00"
     assert found["channels"]["C3"]["source"] == "C3 - M2"

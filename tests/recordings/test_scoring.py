@@ -1,6 +1,7 @@
 """Formats of scoring, stage codes, and fitting a scoring to its recording."""
 
 import datetime
+from pathlib import Path
 
 import edfio
 import numpy as np
@@ -175,6 +176,7 @@ def test_bids_numbers_prefer_the_human(tmp_path):
         (("onset", "duration", "trial_type"), (0, 30, "N4"), "'N4'"),
         (("onset", "duration", "stage_hum"), (0, 30, 6), "'6'"),
         (("onset", "duration", "trial_type"), ("x", 30, "W"), "line 2"),
+        (("onset", "duration", "trial_type"), (0, -30, "W"), "line 2: a duration of -30 s"),
         (("onset", "stage"), (0, "W"), "has the columns"),
         (("onset", "duration", "trial_type"), (0, 3, "arousal"), "no sleep stages"),
     ],
@@ -192,6 +194,13 @@ def test_bids_that_cannot_be_used(tmp_path, header, row, finding):
         ("SpO2 desaturation", "desaturation"), ("SpO2 artifact", "artefact"),
         ("Arousal ()", "arousal"), ("RERA", "rera"), ("PLM (Left)", "periodic_limb_movement"),
         ("Limb Movement (Right)", "limb_movement"), ("Unsure", "other"), ("Lights on", "other"),
+        ("Obstr. Apnea", "obstructive_apnea"), ("A. Obstructive", "obstructive_apnea"),
+        ("APNEA-O", "obstructive_apnea"), ("Apnée obstructive", "obstructive_apnea"),
+        ("Apne\u0301e obstructive", "obstructive_apnea"),
+        ("Obstruktive Apnoe", "obstructive_apnea"),
+        ("Apnea", "other"), ("Apnoea", "other"), ("Obstructive", "other"), ("Apnea on", "other"),
+        ("APNEA-C", "central_apnea"), ("Apnée mixte", "mixed_apnea"),
+        ("Hypopnée obstructive", "hypopnea"), ("HYPOPNEA-O", "hypopnea"),
     ],
 )  # fmt: skip
 def test_wordings_of_events(wording, kind):
@@ -218,6 +227,10 @@ def test_scoring_beside_a_recording_is_found(tmp_path):
     assert beside("e.edf", "e_hypnogram.edf") == "e_hypnogram.edf"
     with pytest.raises(RecordingError, match=r"f\.xml, f_events\.tsv"):
         beside("f.edf", "f.xml", "f_events.tsv")
+    assert beside("NIGHT.EDF", "NIGHT.XML") == "NIGHT.XML"
+    assert beside("G.edf", "g_Hypnogram.EDF", "gg.XML") == "g_Hypnogram.EDF"
+    assert beside("h.edf", "h.xml", "H.XML") == "h.xml"  # H.XML is of an H.EDF
+    assert beside("SUB-1_EEG.EDF", "sub-1_events.tsv") == "sub-1_events.tsv"
 
 
 def test_absent_and_unknown_files(tmp_path):

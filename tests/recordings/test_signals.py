@@ -67,12 +67,24 @@ def test_scale_is_not_moved_by_artefacts_flat_stretches_or_drift():
     rng = np.random.default_rng([1, 2])
     night = 25 * rng.standard_normal(200 * 1920) + 4
     clean = dsp.robust_scale(night, 1920, np.zeros(200, bool))
-    assert clean == pytest.approx((4, 25), rel=0.05)
+    assert clean == pytest.approx((4, 25, 0), rel=0.05)
     night[10 * 1920 : 20 * 1920] *= 500  # 5 % of epochs are artefact
     night[100 * 1920 : 140 * 1920] = 7  # 20 % flat
     flat = dsp.flat_epochs(night, 64, 30, 200)
     assert flat.sum() == 40 and flat[100:140].all()
-    assert dsp.robust_scale(night, 1920, flat) == pytest.approx((4, 25), rel=0.05)
+    assert dsp.robust_scale(night, 1920, flat) == pytest.approx((4, 25, 0.05), rel=0.05)
+
+
+@pytest.mark.parametrize("share", [0, 0.05, 0.12, 0.3])
+@pytest.mark.parametrize("artefact", [5000.0, 0.01])
+def test_scale_holds_however_much_of_the_night_is_artefact(share, artefact):
+    rng = np.random.default_rng([1, 3])
+    night = rng.normal(0, 30, (240, 1920))
+    bad = rng.permutation(240)[: round(240 * share)]
+    night[bad] = rng.normal(700, artefact, (len(bad), 1920))
+    offset, scale, left_out = dsp.robust_scale(night.reshape(-1), 1920, np.zeros(240, bool))
+    assert scale == pytest.approx(30, rel=0.1) and abs(offset) < 1
+    assert left_out == pytest.approx(len(bad) / 240)
 
 
 def test_nothing_to_scale():

@@ -211,6 +211,8 @@ def test_impossible_hours(tmp_path, hours):
 
 
 def test_impossible_numbers(tmp_path):
+    with pytest.raises(ConfigError, match="nights: 1000000000 nights"):
+        simulate_cohort(tmp_path, 10**9)
     with pytest.raises(ConfigError, match="nights"):
         simulate_cohort(tmp_path, 0)
     with pytest.raises(ConfigError, match="workers"):

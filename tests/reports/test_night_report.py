@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import re
 from html.parser import HTMLParser
@@ -7,12 +8,20 @@ import pytest
 from PIL import Image
 
 from sleeplm_jax.config import STAGES
+from sleeplm_jax.reports import figure
 from sleeplm_jax.reports.night import clock_seconds, describe_night
 from sleeplm_jax.reports.panels import TimeAxis, body_positions
-from sleeplm_jax.reports.reading import choose_epochs, read_night
+from sleeplm_jax.reports.reading import (
+    NO_CHANNEL,
+    NO_INPUT,
+    NOT_TRAINED,
+    choose_epochs,
+    read_night,
+    why_silent,
+)
 from sleeplm_jax.reports.spectra import spectrogram
 from tests.fake_model import FakeModel
-from tests.reports.nights import EVENTS, night, records
+from tests.reports.nights import EVENTS, SPEC, night, records
 
 IMAGES = re.compile(r"data:image/png;base64,[A-Za-z0-9+/=]+")
 STAGED = np.repeat([0, 1, 2, 3, 2, 4, 0], [6, 4, 20, 15, 10, 12, 3])
@@ -204,3 +213,98 @@ def test_position_of_an_epoch_is_its_commonest():
     made.signals[0, row, :1000], made.signals[0, row, 1000:] = 0, 2
     made.mask[1, row] = False
     np.testing.assert_array_equal(body_positions(made), [0, -1])
+
+
+def mixed(**weights):
+    model = FakeModel()
+    captions = dataclasses.replace(model.config.data.captions, **weights)
+    data = dataclasses.replace(model.config.data, captions=captions)
+    model.config = dataclasses.replace(model.config, data=data)
+    return model
+
+
+def of_channels(*channels):
+    """A model whose only input is `channels`."""
+    model = mixed()
+    spec = dataclasses.replace(model.spec, channels=channels)
+    model.config = dataclasses.replace(
+        model.config, model=dataclasses.replace(model.config.model, spec=spec)
+    )
+    return model
+
+
+def test_no_words_are_made_up_for_what_the_model_cannot_know(tmp_path):
+    made = night(STAGED, missing=("ECG", "THX", "ABD", "AF"))
+    made.mask[0, SPEC.channels.index("C3")] = False  # one of four: brain is still seen
+    model = mixed(position_muscle=0.0)
+    read = read_night(model, made, records(made))
+    for item in read.described:
+        assert set(item.generated) == {"brain", "stage_event"}
+        assert item.silent == {"heart": NO_CHANNEL, "respiratory": NO_CHANNEL,
+                               "position_muscle": NOT_TRAINED}
+    describe_night(model, made, records(made), tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_text()
+    assert "fake brain words" in page and NO_CHANNEL in page and NOT_TRAINED in page
+    for kind in ("heart", "respiratory", "position_muscle"):
+        assert f"fake {kind} words" not in page
+
+
+def test_a_channel_missing_in_some_epochs_only_silences_those():
+    made = night(STAGED)
+    told = read_night(FakeModel(), made, None).described
+    made.mask[told[1].epoch, SPEC.channels.index("ECG")] = False
+    again = read_night(FakeModel(), made, None).described
+    assert [set(item.silent) for item in again] == [
+        {"heart"} if i == 1 else set() for i in range(len(again))
+    ]
+    stage = STAGES[STAGED[again[2].epoch]]  # words stay with their epoch
+    assert again[2].generated["heart"] == f"fake heart words of {stage}"
+
+
+def test_a_kind_without_an_input_of_its_own_is_said_to_be_none():
+    model = of_channels("C3", "POS")
+    assert why_silent(model, "heart", np.array([True, True])) == NO_INPUT
+    assert why_silent(model, "brain", np.array([True, True])) is None
+    assert why_silent(model, "stage_event", np.array([True, False])) is None
+    assert why_silent(model, "stage_event", np.array([False, True])) == NO_CHANNEL
+
+
+def shown_on(monkeypatch):
+    """What stands on the pictures made after this call, as text."""
+    from matplotlib.text import Text
+
+    said, save = [], figure.png_bytes
+
+    def spied(fig, plt):
+        said.append([text.get_text() for text in fig.findobj(Text)])
+        return save(fig, plt)
+
+    monkeypatch.setattr(figure, "png_bytes", spied)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("split", "words"),
+    [("train", "trained on this person"), ("val", "This person chose the checkpoint"), ("test", "")]
+)
+def test_a_person_the_model_knows_is_called_so(split, words, tmp_path, monkeypatch):
+    made, model = night([0, 2, 3, 3]), FakeModel()
+    model.about["corpus"]["subjects"] = {split: ["test/Doe, Jane"], "other": []}
+    said = shown_on(monkeypatch)
+    found = describe_night(model, made, None, tmp_path / "a.html")
+    assert found["seen"] == (split if words else None)
+    page = (tmp_path / "a.html").read_text()
+    picture = " ".join(said[0])  # the PNG comes before the page's strips
+    for text in (page, picture):
+        assert not words or words in text
+        assert words or "this person" not in text.lower()
+    assert "Doe" not in IMAGES.sub("", page)
+
+
+def test_the_picture_too_says_that_queries_are_alike(tmp_path, monkeypatch):
+    said = shown_on(monkeypatch)
+    described(tmp_path, night(STAGED), queries=["words", "words"])
+    assert any("hardly tells the free-text queries apart" in text for text in said[0])
+    said.clear()
+    described(tmp_path, night(STAGED), queries=["This epoch is REM.", "This epoch is wake."])
+    assert not any("hardly tells" in text for text in said[0])

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import re
+import signal
+import threading
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 from sleeplm_jax.config import STAGES
-from sleeplm_jax.errors import ConfigError
+from sleeplm_jax.errors import ConfigError, UserError
 from sleeplm_jax.recordings.simulator.files import (
     edf_bytes,
     json_bytes,
@@ -22,6 +26,7 @@ from sleeplm_jax.recordings.simulator.files import (
 from sleeplm_jax.recordings.simulator.hypnogram import EPOCH
 
 SHORTEST, LONGEST = 0.5, 14.0  # hours
+MOST_NIGHTS = 100_000  # more is a slip of the pen that would fill memory with jobs, then a disk
 
 
 @cache
@@ -62,6 +67,8 @@ def simulate_night(
     night = simulate(index, seconds, seed, artefacts)
     files = {".edf": edf_bytes(night, start_clock(seed, index)), ".xml": profusion_bytes(night)}
     truth_path = out / f"{stem}.truth.json"
+    for leftover in out.glob(f".{stem}.*"):  # of a writer that was killed
+        leftover.unlink(missing_ok=True)
     truth_path.unlink(missing_ok=True)  # the truth marks a whole night: gone first, written last
     for suffix, content in files.items():
         write_atomic(out / f"{stem}{suffix}", content)
@@ -95,6 +102,8 @@ def simulate_cohort(
     """
     if nights < 1:
         raise ConfigError("nights", f"{nights} is not a positive number", "ask for 1 or more")
+    if nights > MOST_NIGHTS:
+        raise ConfigError("nights", f"{nights} nights", f"ask for at most {MOST_NIGHTS}")
     if workers is not None and workers < 1:
         raise ConfigError("workers", f"{workers} is not a positive number", "use 1 or more")
     seconds = _checked(hours, seed, 0)
@@ -114,18 +123,43 @@ def simulate_cohort(
 def _in_pool(jobs, workers, progress) -> list[Path]:
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures.process import BrokenProcessPool
 
     # spawn: forking a process that already runs JAX's or BLAS's threads can hang
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context)
+    before = set(multiprocessing.active_children())
     try:
-        futures = {pool.submit(simulate_night, *job): number for number, job in enumerate(jobs)}
+        with _interrupts_ignored():  # inherited by the workers, which start here
+            futures = {pool.submit(simulate_night, *job): n for n, job in enumerate(jobs)}
         paths: list[Path] = [Path()] * len(jobs)
         for future in _shown(as_completed(futures), len(jobs), progress):
             paths[futures[future]] = future.result()
+        pool.shutdown()
         return paths
+    except BaseException as error:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - before:
+            process.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise UserError(
+                "simulate", "a process simulating a night died (out of memory?)",
+                "give fewer --workers or more memory; nights that are complete are kept",
+            ) from None
+        raise
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Ctrl-C ends the parent, which ends its workers: they must not each print a traceback."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
     finally:
-        pool.shutdown(cancel_futures=True)
+        signal.signal(signal.SIGINT, before)
 
 
 def _shown(items, total, progress):
