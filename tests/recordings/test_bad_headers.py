@@ -34,7 +34,7 @@ def test_a_damaged_record_duration_is_refused(tmp_path, duration, finding):
 @pytest.mark.filterwarnings("error")
 def test_a_signal_of_absurd_range_is_left_out_and_said(tmp_path, highest):
     path = write(tmp_path / "a.edf", [c3(90), c3(90, label="C4-M1")])
-    patch(path, field(3, 4), highest.ljust(8).encode())
+    patch(path, field(2, 4), highest.ljust(8).encode())
     night = prepare_night(path)
     assert any(f.startswith("uncalibrated_signal: 'C3-M2'") for f in night.flags)
     channels = night.spec.channels
@@ -45,8 +45,8 @@ def test_a_signal_of_absurd_range_is_left_out_and_said(tmp_path, highest):
 @pytest.mark.parametrize("jump, flagged", [(0, False), (12, True)])
 def test_times_that_jump_in_a_continuous_file_are_flagged(tmp_path, jump, flagged):
     path = patch(discontinuous(tmp_path / "a.edf", jump), 192, b"EDF+C")
-    flags = open_recording(path).flags
-    assert [f.startswith("record_times_jump: by 12 s after 30 s") for f in flags] == [True] * flagged
+    said = [f for f in open_recording(path).flags if f.startswith("record_times_jump")]
+    assert len(said) == flagged and all("by 12 s after 30 s" in f for f in said)
 
 
 @pytest.mark.parametrize("samples", ["99", "50", "0"])
