@@ -180,6 +180,26 @@ class RunConfig:
         return f"{self.out.rstrip('/')}/{self.name}"
 
 
+POSITIVE = (
+    "steps", "log_every", "eval_every", "eval_samples", "checkpoint_every", "keep_checkpoints",
+    "data.batch_size", "data.workers", "data.prefetch",
+    "model.spec.rate", "model.spec.seconds", "model.embed_dim", "model.reconstruction_width",
+    "model.encoder.width", "model.encoder.depth", "model.encoder.heads",
+    "model.encoder.mlp_ratio", "model.encoder.patch_channels", "model.encoder.patch_samples",
+    "model.encoder.caption_tokens",
+    "model.text.width", "model.text.depth", "model.text.decoder_depth", "model.text.heads",
+    "model.text.mlp_ratio", "optimizer.learning_rate", "optimizer.clip_norm",
+)  # fmt: skip
+NOT_NEGATIVE = (
+    "seed", "model.vocab_size", "model.encoder.stem_width", "optimizer.warmup_steps",
+    "optimizer.weight_decay",
+)  # fmt: skip
+SHARES = (
+    "data.pair_probability", "data.channel_dropout", "objective.label_smoothing",
+    "optimizer.beta1", "optimizer.beta2", "optimizer.cooldown_share",
+)  # fmt: skip
+
+
 def validate(config: RunConfig) -> RunConfig:
     """`config` itself, or ConfigError naming the first field that cannot work."""
 
@@ -188,11 +208,18 @@ def validate(config: RunConfig) -> RunConfig:
             raise ConfigError(where, finding, remedy)
 
     model, data, encoder, spec = config.model, config.data, config.model.encoder, config.model.spec
-    need(config.steps > 0, "steps", f"{config.steps} steps", "give a positive number")
-    for every in ("log_every", "eval_every", "checkpoint_every", "keep_checkpoints"):
-        value = getattr(config, every)
-        need(value > 0, every, f"is {value}", "give a positive number")
-    need(data.batch_size > 0, "data.batch_size", f"is {data.batch_size}", "give a positive number")
+    values = flatten(config)
+    for where in POSITIVE:
+        need(values[where] > 0, where, f"is {values[where]}", "give a positive number")
+    for where in NOT_NEGATIVE:
+        need(values[where] >= 0, where, f"is {values[where]}", "give 0 or more")
+    for where in SHARES:
+        need(0 <= values[where] <= 1, where, f"is {values[where]}",
+             "give a share between 0 and 1")
+    need(
+        config.name not in ("", ".", "..") and "/" not in config.name,
+        "name", f"is {config.name!r}", "give a folder name without slashes",
+    )
     need(data.text_length >= 8, "data.text_length", f"is {data.text_length}", "give 8 or more")
     need(
         len(set(spec.channels)) == len(spec.channels) > 0,
@@ -218,9 +245,6 @@ def validate(config: RunConfig) -> RunConfig:
         sum(data.captions.weights()) > 0 and min(data.captions.weights()) >= 0,
         "data.captions", f"weights {data.captions.weights()}", "give at least one positive weight",
     )
-    for share in ("pair_probability", "channel_dropout"):
-        value = getattr(data, share)
-        need(0 <= value <= 1, f"data.{share}", f"is {value}", "give a share between 0 and 1")
     need(
         0 <= data.gain_jitter <= 2, "data.gain_jitter", f"is {data.gain_jitter}",
         "give 0 (none) to 2",
@@ -258,7 +282,12 @@ def load_experiment(path: str | Path) -> RunConfig:
         ) from error
     if "get_config" not in namespace:
         raise ConfigError(path, "has no get_config()", "add `def get_config() -> RunConfig`")
-    config = namespace["get_config"]()
+    try:
+        config = namespace["get_config"]()
+    except Exception as error:
+        raise ConfigError(
+            path, f"get_config() fails ({type(error).__name__}: {error})", "correct the file"
+        ) from error
     if not isinstance(config, RunConfig):
         raise ConfigError(
             path, f"get_config() returned {type(config).__name__}", "return a RunConfig"
@@ -289,6 +318,8 @@ def from_dict(kind: type, values: dict, where: object = "config") -> Any:
 
     Raises ConfigError for a field that this version does not know.
     """
+    if not isinstance(values, dict):
+        raise ConfigError(where, f"{kind.__name__} is {values!r}", "restore the run's own file")
     hints = {f.name: f for f in dataclasses.fields(kind)}
     unknown = sorted(set(values) - set(hints))
     if unknown:
@@ -302,8 +333,15 @@ def from_dict(kind: type, values: dict, where: object = "config") -> Any:
         default = getattr(defaults, name)
         if dataclasses.is_dataclass(default):
             value = from_dict(type(default), value, where)
-        elif isinstance(default, tuple):
-            value = tuple(value)
+        else:
+            wanted = list if isinstance(default, tuple) else type(default)
+            allowed = {list: (list, tuple), float: (float, int)}.get(wanted, (wanted,))
+            if type(value) not in allowed:  # isinstance would take true for 1
+                raise ConfigError(
+                    where, f"{kind.__name__}.{name} is {value!r}, not a {wanted.__name__}",
+                    "restore the run's own file",
+                )
+            value = tuple(value) if wanted is list else value
         made[name] = value
     return kind(**made)
 

@@ -56,6 +56,8 @@ def test_an_unknown_field_is_refused():
         ("def get_config(: pass", "fails to load .SyntaxError"),
         ("x = 1", "has no get_config"),
         ("def get_config(): return 3", "returned int"),
+        ("def get_config(): raise RuntimeError('boom')", "fails .RuntimeError: boom"),
+        ("def get_config(size): pass", "fails .TypeError"),
     ],
 )
 def test_a_broken_experiment_file_is_one_line(tmp_path, source, finding):
@@ -70,6 +72,16 @@ def test_a_broken_experiment_file_is_one_line(tmp_path, source, finding):
     ("change", "field"),
     [
         ({"steps": 0}, "steps"),
+        ({"name": ""}, "name"),
+        ({"name": "a/b"}, "name"),
+        ({"seed": -1}, "seed"),
+        ({"eval_samples": 0}, "eval_samples"),
+        ({"data": {"workers": -1}}, "data.workers"),
+        ({"model": {"encoder": {"heads": 0}}}, "model.encoder.heads"),
+        ({"model": {"encoder": {"patch_samples": -480}}}, "model.encoder.patch_samples"),
+        ({"model": {"text": {"decoder_depth": -1}}}, "model.text.decoder_depth"),
+        ({"optimizer": {"beta1": 2.0}}, "optimizer.beta1"),
+        ({"optimizer": {"warmup_steps": -1}}, "optimizer.warmup_steps"),
         ({"data": {"batch_size": 0}}, "data.batch_size"),
         ({"model": {"encoder": {"patch_samples": 7}}}, "model.encoder.patch_samples"),
         ({"model": {"encoder": {"heads": 5}}}, "model.encoder.heads"),
@@ -82,3 +94,13 @@ def test_values_that_cannot_work_name_their_field(change, field):
     with pytest.raises(ConfigError) as caught:
         validate(from_dict(RunConfig, change))
     assert caught.value.where == field
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", '{"data": 5}', '{"model": {"encoder": {"width": "x"}}}', '{"steps": true}', "{"]
+)
+def test_a_damaged_config_is_one_line(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "config.json")
+    assert "\n" not in str(caught.value)

@@ -82,7 +82,7 @@ class Corpus:
         corpus = cls(Path(path), read_manifest(Path(path)))
         if spec is not None and spec != corpus.spec:
             raise CorpusError(
-                path, f"its samples are {_described(corpus.spec)}, not {_described(spec)}",
+                path, f"its samples are {described(corpus.spec)}, not {described(spec)}",
                 "prepare a corpus with this spec, or set model.spec to the corpus' own",
             )
         total = sum(file["bytes"] for file in corpus.manifest["shards"]["files"])
@@ -238,5 +238,5 @@ def _check_shape(manifest: dict[str, Any]) -> None:
             need(shard, name, kind)
 
 
-def _described(spec: SignalSpec) -> str:
+def described(spec: SignalSpec) -> str:
     return f"{','.join(spec.channels)} at {spec.rate} Hz for {spec.seconds} s"

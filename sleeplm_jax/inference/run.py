@@ -84,6 +84,8 @@ class Model:
             parameters = saved.restore_parameters(chosen, shapes)
         try:
             about = json.loads((folder / "run.json").read_text())
+            if not isinstance(about, dict):
+                raise ValueError("it is no JSON object")
         except (OSError, ValueError) as error:
             raise CheckpointError(
                 folder / "run.json", f"cannot be read ({error})", "restore the run folder"

@@ -29,7 +29,7 @@ def mesh_shape(config: MeshConfig, devices: int) -> tuple[int, ...]:
         sizes[sizes.index(-1)] = devices // math.prod(s for s in sizes if s != -1)
     if math.prod(sizes) != devices:
         raise ConfigError(
-            "mesh", f"axes {dict(zip(AXES, sizes))} do not multiply to {devices} devices",
+            "mesh", f"axes {dataclasses.asdict(config)} do not multiply to {devices} devices",
             "change one axis, or set it to -1",
         )
     return tuple(sizes)

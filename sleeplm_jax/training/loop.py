@@ -17,7 +17,7 @@ import jax
 from sleeplm_jax.checkpoints import Checkpoints, abstract
 from sleeplm_jax.config import RunConfig, flatten, load_config, save_config, validate
 from sleeplm_jax.corpus.loader import Loader
-from sleeplm_jax.corpus.manifest import Corpus
+from sleeplm_jax.corpus.manifest import Corpus, described
 from sleeplm_jax.errors import (
     CheckpointError,
     ConfigError,
@@ -50,11 +50,22 @@ def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
     corpus = Corpus.open(config.data.corpus)
     if corpus.spec != config.model.spec:
         raise CorpusError(
-            config.data.corpus, f"holds samples of {corpus.spec}, the model wants "
-            f"{config.model.spec}", "prepare it for this spec, or set model.spec",
+            config.data.corpus, f"holds samples of {described(corpus.spec)}, the model wants "
+            f"{described(config.model.spec)}", "prepare it for this spec, or set model.spec",
+        )
+    have = corpus.samples("train")
+    if config.data.batch_size > have:
+        raise ConfigError(
+            "data.batch_size", f"{config.data.batch_size} is more than the {have} samples of the "
+            "training split", "give a smaller batch, or prepare more nights",
         )
     tokenizer = corpus.tokenizer()
-    config = with_vocabulary(config, tokenizer.vocab_size)
+    if 0 < config.model.vocab_size < tokenizer.vocab_size:
+        raise ConfigError(
+            "model.vocab_size", f"{config.model.vocab_size} is less than the tokenizer's "
+            f"{tokenizer.vocab_size}", "leave it at 0: the tokenizer decides",
+        )
+    config = with_vocabulary(config, max(tokenizer.vocab_size, config.model.vocab_size))
     about = {"corpus": corpus.hash, "tokenizer": tokenizer.hash}
 
     # ---- The run's folder: new, or one to go on with

@@ -138,7 +138,7 @@ def test_a_corpus_of_another_shape_is_refused(corpus_folder, tmp_path):
     model = dataclasses.replace(
         config.model, spec=dataclasses.replace(config.model.spec, rate=32)
     )
-    with pytest.raises(CorpusError, match="rate=64"):
+    with pytest.raises(CorpusError, match="64 Hz"):
         train(dataclasses.replace(config, model=model), silent)
 
 
@@ -190,3 +190,19 @@ def test_a_save_that_fails_is_one_line(tmp_path):
 def test_a_run_on_an_object_store_is_refused_for_now(corpus_folder):
     with pytest.raises(ConfigError, match="not supported yet"):
         train(tiny_config(corpus_folder, "gs://bucket/runs"), silent)
+
+
+@pytest.mark.parametrize(
+    ("change", "finding"),
+    [({"data": {"batch_size": 100_000}}, "more than the"),
+     ({"model": {"vocab_size": 5}}, "less than the tokenizer")],
+)
+def test_what_the_corpus_cannot_bear_is_refused_before_anything_is_made(
+    corpus_folder, tmp_path, change, finding
+):
+    config = tiny_config(corpus_folder, tmp_path)
+    ((part, values),) = change.items()
+    changed = dataclasses.replace(getattr(config, part), **values)
+    with pytest.raises(ConfigError, match=finding):
+        train(dataclasses.replace(config, **{part: changed}), silent)
+    assert not (tmp_path / "tiny").exists()
