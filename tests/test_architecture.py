@@ -88,7 +88,8 @@ def test_the_command_is_light():
     code = (
         "import sys\nfrom sleeplm_jax.cli import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
-        "heavy = {'jax','numpy','scipy','mne','edfio','matplotlib','grain','flax'} & set(sys.modules)\n"
+        "heavy = {'jax','numpy','scipy','mne','edfio','matplotlib','grain','flax'}\n"
+        "heavy &= set(sys.modules)\n"
         "print('HEAVY', sorted(heavy))"
     )
     assert run("-c", code).stdout.splitlines()[-1] == "HEAVY []"

@@ -4,9 +4,9 @@
 
 PSG is a folder with `ucddb_eeg/` (one whole EEG night of the UCD sleep apnoea database, ucddb018,
 and wake and N3 epochs of eleven more of its people; PhysioNet UCDDB, ODC-By 1.0). Two models
-are trained: on simulated nights alone, and on these with the eleven people. N1, N2 and REM are known
-from simulation only, and nothing of ucddb018 enters training, tokenizer, normalisation or the choice
-of a checkpoint.
+are trained: on simulated nights alone, and on these with the eleven people. N1, N2 and REM are
+known from simulation only, and nothing of ucddb018 enters training, tokenizer, normalisation or
+the choice of a checkpoint.
 
 Every step is a `sleeplm` command and keeps what an earlier call finished. Needs `yasa`.
 """

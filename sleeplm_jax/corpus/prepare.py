@@ -200,7 +200,8 @@ def _refuse_other_folder(out: Path, nights: Path, found: list[Found]) -> None:
     foreign += [f.path.name for f in found if f.path.resolve().parent == nights.resolve()]
     if foreign:
         raise CorpusError(
-            nights, f"holds other files ({', '.join(foreign[:3])}), and a corpus keeps its own there",
+            nights,
+            f"holds other files ({', '.join(foreign[:3])}), and a corpus keeps its own there",
             "give --out a new folder, or the corpus' own",
         )
 

@@ -6,7 +6,6 @@ Token ids: pad 0, bos 1, eos 2 (the corpus' tokenizer fixes them).
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 

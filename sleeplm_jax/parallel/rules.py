@@ -42,7 +42,7 @@ def spec_for(path: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
     Raises ValueError when no rule covers the path or a dimension does not divide by its axes:
     a silently replicated parameter costs its whole memory on every device.
     """
-    for pattern, tail in RULES:
+    for pattern, tail in RULES:  # noqa: B007 (the first match is used below)
         if re.fullmatch(pattern, path):
             break
     else:

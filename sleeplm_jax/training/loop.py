@@ -94,7 +94,8 @@ def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
                 if found.get(name) != value:
                     raise CheckpointError(
                         folder, f"was trained with another {name} ({str(found.get(name))[:12]}, "
-                        f"now {value[:12]})", f"restore that {name}, or start a run of another name",
+                        f"now {value[:12]})",
+                        f"restore that {name}, or start a run of another name",
                     )
             state = saved.restore(start, abstract(steps.abstract, steps.shardings))
             say(f"resuming {folder} at step {start:,} of {config.steps:,}")
@@ -120,7 +121,7 @@ def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
         writer = MetricsWriter(folder, start, config.tensorboard)
         clock = Clock(start, config)
         best = math.inf if not start else saved.about(start).get("best", math.inf)
-        last_logged, late = start, None
+        late = None
         step = start
         try:
             while step < config.steps and not stop.signal:
@@ -208,7 +209,9 @@ class HeldOut:
     """Losses on a fixed part of the validation split, in fixed wording and batches."""
 
     def __init__(self, corpus, tokenizer, config: RunConfig, placer: BatchPlacer):
-        data = dataclasses.replace(config.data, channel_dropout=0.0, dropout_keep=(), gain_jitter=0.0)
+        data = dataclasses.replace(
+            config.data, channel_dropout=0.0, dropout_keep=(), gain_jitter=0.0
+        )
         self.loader = Loader(corpus, "val", tokenizer, data, config.seed)
         self.config, self.placer = config, placer
 

@@ -1,4 +1,5 @@
 import shutil
+
 import pytest
 
 from sleeplm_jax.corpus.discovery import find_recordings

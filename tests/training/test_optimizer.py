@@ -28,9 +28,8 @@ def test_wsd_is_constant_then_falls_linearly():
 
 def test_only_matrices_decay():
     tree = jax.eval_shape(lambda: create(with_vocabulary(RunConfig(), 1000))[1])
-    marked = {
-        path_of(path): value for path, value in jax.tree_util.tree_leaves_with_path(decay_mask(tree))
-    }
+    leaves = jax.tree_util.tree_leaves_with_path(decay_mask(tree))
+    marked = {path_of(path): value for path, value in leaves}
     assert marked["encoder/stack/blocks/mlp/up/kernel"] and marked["encoder/stem/filters"]
     # Stacked biases have two dimensions: a rule by rank would have decayed them.
     for path in ("encoder/stack/blocks/mlp/up/bias", "text/norm/scale", "text/token_embedding",
