@@ -15,8 +15,8 @@ run simulate --out "$out/unseen" --nights 1 --hours 3 --seed 2
 run prepare --recordings "$out/recordings" --out "$out/corpus" --cohort simulated
 run tokenizer --corpus "$out/corpus" --vocab-size 1024
 run train "$here/quickstart.py" --out "$out/runs" --data.corpus "$out/corpus"
-run evaluate "$out/runs/quickstart" --corpus "$out/corpus" --split test
 run describe "$out/runs/quickstart" "$out/unseen/sim-2-0000.edf" --out "$out/report.html"
+run evaluate "$out/runs/quickstart" --corpus "$out/corpus" --split test
 
 printf '\nOpen %s/report.html (or %s/report.png). Figures: %s/runs/quickstart/evaluation.json.\n' \
   "$out" "$out" "$out"
