@@ -12,14 +12,14 @@ from sleeplm_jax.recordings.simulator import simulate_night
 def test_ctrl_c_is_one_line_and_leaves_no_part_of_a_night(tmp_path):
     out = tmp_path / "cohort"
     command = [sys.executable, "-m", "sleeplm_jax.cli", "simulate", "--out", str(out),
-               "--nights", "4", "--hours", "8", "--workers", "2"]  # fmt: skip
+               "--nights", "40", "--hours", "8", "--workers", "2"]  # fmt: skip
     running = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
         while not out.is_dir() and running.poll() is None:
             time.sleep(0.05)
-        time.sleep(0.5)  # the workers are starting: their SIGINT must be ignored by then
+        time.sleep(0.5)  # the workers are starting: neither they nor the parent may lose it
         os.killpg(running.pid, signal.SIGINT)  # as a terminal does: workers too
         said = running.communicate(timeout=30)[1]
     finally:

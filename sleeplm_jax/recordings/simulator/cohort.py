@@ -9,7 +9,6 @@ import math
 import os
 import re
 import signal
-import threading
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -130,7 +129,7 @@ def _in_pool(jobs, workers, progress) -> list[Path]:
     pool = ProcessPoolExecutor(workers, mp_context=context)
     before = set(multiprocessing.active_children())
     try:
-        with _interrupts_ignored():  # inherited by the workers, which start here
+        with _interrupts_held():  # inherited by the workers, which start here
             futures = {pool.submit(simulate_night, *job): n for n, job in enumerate(jobs)}
         paths: list[Path] = [Path()] * len(jobs)
         for future in _shown(as_completed(futures), len(jobs), progress):
@@ -150,16 +149,17 @@ def _in_pool(jobs, workers, progress) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Ctrl-C ends the parent, which ends its workers: they must not each print a traceback."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C ends the parent, which ends its workers: they must not each print a traceback.
+
+    Held back, not ignored: workers started here keep the signal blocked, and the parent gets one
+    that arrived meanwhile as soon as they run.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _shown(items, total, progress):
