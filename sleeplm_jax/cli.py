@@ -73,15 +73,15 @@ def prepare(recordings: list[Path], out: Path, cohort: Optional[str] = None,
         seed: Of the split.
         subjects: CSV `recording,subject` (recording: file stem) saying whose nights are whose.
     """
-    from sleeplm_jax.config import SLEEPLM_CHANNELS, SignalSpec
+    from sleeplm_jax.config import CANONICAL_CHANNELS, SLEEPLM_CHANNELS, SignalSpec
     from sleeplm_jax.corpus.prepare import prepare_corpus
 
     chosen = SLEEPLM_CHANNELS if channels is None else tuple(channels.split(","))
-    unknown = [name for name in chosen if name not in SLEEPLM_CHANNELS]
+    unknown = [name for name in chosen if name not in CANONICAL_CHANNELS]
     if unknown or len(set(chosen)) < len(chosen):
         raise UserError(
             "--channels", f"{channels!r} has unknown or repeated names",
-            f"choose from {', '.join(SLEEPLM_CHANNELS)}",
+            f"choose from {', '.join(CANONICAL_CHANNELS)}",
         )
     result = prepare_corpus(
         recordings, out, cohort=cohort, montage=montage, workers=workers, splits_file=splits,

@@ -20,6 +20,9 @@ from sleeplm_jax.errors import ConfigError
 SLEEPLM_CHANNELS = ("ECG", "ABD", "THX", "AF", "EOG-L", "EOG-R", "C3", "C4", "EMG", "POS")
 # Channels kept for captions beside the model's input.
 CAPTION_CHANNELS = ("HR", "SpO2")
+# What a corpus may hold beyond them: 12- and 16-channel specs choose from all three.
+FURTHER_CHANNELS = ("SNORE", "LEG-L", "LEG-R", "F3", "F4", "O1", "O2")
+CANONICAL_CHANNELS = SLEEPLM_CHANNELS + CAPTION_CHANNELS + FURTHER_CHANNELS
 STAGES = ("W", "N1", "N2", "N3", "R")
 UNSCORED, MOVEMENT = -1, -2
 # Rows of SleepLM's modality embedding, in its order.

@@ -56,6 +56,15 @@ CHANNELS: dict[str, Channel] = {
         Channel("POS", "position", "code", step=True),
         Channel("HR", "heart_rate", "bpm", step=True),
         Channel("SpO2", "oximetry", "%", step=True),
+        Channel("SNORE", "snore", None, band=(10.0, 100.0), min_rate=25.0),
+        Channel("LEG-L", "emg", MICROVOLT, band=(10.0, 100.0), plausible=(0.05, 2_000.0),
+                min_rate=25.0, loudest=100 * ARTEFACT_RATIO),
+        Channel("LEG-R", "emg", MICROVOLT, band=(10.0, 100.0), plausible=(0.05, 2_000.0),
+                min_rate=25.0, loudest=100 * ARTEFACT_RATIO),
+        Channel("F3", "eeg", plausible=(1.0, 500.0), **_EEG),
+        Channel("F4", "eeg", plausible=(1.0, 500.0), **_EEG),
+        Channel("O1", "eeg", plausible=(1.0, 500.0), **_EEG),
+        Channel("O2", "eeg", plausible=(1.0, 500.0), **_EEG),
     )
 }
 

@@ -10,6 +10,10 @@ import numpy as np
 from sleeplm_jax.config import SignalSpec
 
 
+# Bits of Night.artefacts, the first the lowest: bit i is set for reason ARTEFACTS[i].
+ARTEFACTS = ("flat", "clipped", "movement", "pop", "lead_off", "dropout", "mains", "ecg")
+
+
 @dataclass(frozen=True)
 class Trace:
     """One signal at its own rate, in physical units (µV for EEG, EOG, EMG, ECG)."""
@@ -28,10 +32,47 @@ class Event:
     duration: float
     channel: str | None = None  # as written in the scoring file
     value: float | None = None  # desaturation: nadir in %
+    text: str | None = None  # the scorer's own wording
+    timed: bool = True  # False: the file names the 30-s epoch only; onset and duration are its
+    depth: float | None = None  # desaturation: fall in percentage points
 
     @property
     def end(self) -> float:
         return self.onset + self.duration
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a file states about how a night was recorded and scored; None where it does not.
+
+    Never a name, a birth date, a calendar date or an id.
+    """
+
+    rules: str = "unknown"  # "AASM", "R&K", "unknown"; with a version where stated: "AASM 2.6"
+    hypopnea_rule: str | None = None  # one line: what the scorers called a hypopnoea
+    scorer: str | None = None  # "1", "2", "consensus", a software's name; never a person's name
+    lights_off_s: float | None = None  # s from the recording's start
+    lights_on_s: float | None = None
+    start_clock: str | None = None  # HH:MM:SS at the recording's start
+    age: float | None = None  # years
+    sex: str | None = None  # "female", "male"
+    bmi: float | None = None  # kg/m2
+    night_number: int | None = None  # 1 for the person's first
+    cohort_flags: tuple[str, ...] = ()  # "sleep_wake_scoring_only", ...
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a cohort's scoring files are to be read: the `scoring` part of a montage YAML."""
+
+    format: str | None = None  # a parser's name, where the file alone does not tell
+    rules: str = "unknown"
+    hypopnea_rule: str | None = None
+    stages: tuple[tuple[str, str], ...] = ()  # code in the file -> "W".."R", "unscored", "movement"
+    events: tuple[tuple[str, str], ...] = ()  # casefolded wording -> one of EVENT_KINDS
+    epoch_s: float = 30.0  # length of the scorer's page
+    flags: tuple[str, ...] = ()  # become Provenance.cohort_flags
+    citation: str = "unverified"
 
 
 @dataclass(frozen=True)
@@ -43,13 +84,14 @@ class Scoring:
     source: str  # parser's name: "edf+", "profusion", "bids"
     rules: str = "unknown"  # "AASM", "R&K", "unknown"
     flags: tuple[str, ...] = ()
+    provenance: Provenance = Provenance()
 
 
 @dataclass(frozen=True)
 class Resolution:
     """How a canonical channel was found in a file."""
 
-    channel: str  # canonical name, of config.SLEEPLM_CHANNELS + CAPTION_CHANNELS
+    channel: str  # canonical name, of config.CANONICAL_CHANNELS
     source: str  # the derivation used, in the file's own labels: "C3-M2", "C3 - (A1 + A2)/2"
     labels: tuple[str, ...]  # the file's labels that enter it
     unit: str  # after conversion
@@ -65,6 +107,8 @@ class Resolution:
     degrees: bool = False  # position given as an angle about the body's long axis
     upright: tuple[int, float] | None = None  # (signal index, threshold) of an elevation signal
     amplitude_unknown: bool = False  # the source's unit is known to be wrong
+    transducer: str | None = None  # "nasal_pressure", "thermal", ...: features differ
+    polarity: int = 1  # -1 where the montage turns the signal over; `terms` hold it already
 
 
 @dataclass(frozen=True)
@@ -87,4 +131,7 @@ class Night:
     flags: tuple[str, ...] = ()
     simulated: bool = False
     rules: str = "unknown"
+    provenance: Provenance = Provenance()
+    # uint8 [E, C], bits of ARTEFACTS: why a channel of an epoch is not to be trusted; 0 where it is
+    artefacts: np.ndarray | None = None
     extra: dict = field(default_factory=dict)
