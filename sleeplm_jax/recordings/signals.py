@@ -51,19 +51,37 @@ def _ratio(rate: float, target: float, samples: int) -> Fraction:
 
 
 def to_rate(values: np.ndarray, rate: float, target: float, samples: int) -> np.ndarray:
-    """Anti-aliased polyphase resample from `rate` to `target` Hz, float64 [samples].
+    """Anti-aliased polyphase resample from `rate` to `target` Hz, [samples], float32 or float64.
 
     One pass of scipy.signal.resample_poly (Kaiser FIR at the lower of the two Nyquist
     frequencies); sample 0 stays at time 0. Cut to `samples`, or ended with the last value where
     the file ends a fraction of a sample early. Rates may be odd (EDF records not of 1 s).
     """
-    values = np.asarray(values, np.float64)
+    values = np.asarray(values)
+    if values.dtype != np.float32:  # a trace is: half the memory, and its 24 bits outlast a filter
+        values = values.astype(np.float64)
     ratio = _ratio(rate, target, len(values))
     if ratio != 1:
         values = signal.resample_poly(values, ratio.numerator, ratio.denominator, padtype="median")
     if len(values) < samples:
         values = np.concatenate([values, np.full(samples - len(values), values[-1])])
     return values[:samples]
+
+
+def filtered(
+    values: np.ndarray, rate: float, band: tuple[float, float] | None, target: float, samples: int
+) -> np.ndarray:
+    """`values` within `band` (Hz) and at `target` Hz: float64 [samples].
+
+    A faster signal is brought down first and filtered at `target`, where the filter costs a fraction
+    (8 times less from 512 Hz) and the resampler has taken care of what lies above. Within the pass
+    band the two orders give the same; on the slopes (chin above 10 Hz, belts about 15 Hz, EEG above
+    20 Hz, where a 35-Hz low-pass took 8 % of 26 Hz) they differ by up to a tenth. A slower signal
+    is filtered at its own rate, where the cut-offs that it cannot hold are left out.
+    """
+    if rate > target:
+        return band_pass(to_rate(values, rate, target, samples), target, band)
+    return to_rate(band_pass(values, rate, band), rate, target, samples)
 
 
 def hold(values: np.ndarray, rate: float, target: float, samples: int) -> np.ndarray:

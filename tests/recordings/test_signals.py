@@ -51,6 +51,22 @@ def test_cut_offs_the_rate_cannot_hold_are_left_out():
     assert abs(out.mean()) < 0.01 and rms(out[500:-500]) == pytest.approx(2**-0.5, rel=0.02)
 
 
+@pytest.mark.parametrize("rate", [125, 200, 256, 512])
+@pytest.mark.parametrize(
+    "band, tones",
+    [((0.3, 35.0), (0.02, 0.1, 0.5, 2, 6, 12, 18, 21)), ((0.3, 70.0), (0.1, 0.5, 6, 18, 25.6)),
+     ((10.0, 100.0), (2, 6, 18, 21, 25.6)), ((0.1, 15.0), (0.02, 0.1, 0.3, 0.5, 2, 6))],
+)
+def test_filtering_after_the_resample_gives_what_filtering_before_it_does(rate, band, tones):
+    seconds = 120
+    for hz in tones:
+        values = sine(hz, rate, seconds) + 250
+        before = dsp.to_rate(dsp.band_pass(values, rate, band), rate, 64, seconds * 64)
+        after = dsp.filtered(values, rate, band, 64, seconds * 64)
+        # 1.5 %: the slope of a 35-Hz low-pass at 21 Hz, the bilinear transform's about 10 Hz.
+        np.testing.assert_allclose(after[1280:-1280], before[1280:-1280], atol=0.015)
+
+
 def test_very_short_signals_pass_the_filter():
     for n in (1, 2, 5, 30):
         assert dsp.band_pass(np.ones(n), 100, (0.3, 35)).shape == (n,)
