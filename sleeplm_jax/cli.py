@@ -16,7 +16,8 @@ PathArgument = Annotated[Path, tyro.conf.Positional]
 
 
 def simulate(out: Path, nights: int, hours: float = 8.0, seed: int = 0,
-             workers: Optional[int] = None) -> int:
+             workers: Optional[int] = None, people: Optional[str] = None,
+             artefacts: bool = True) -> int:
     """Simulate a cohort of nights as EDF+ files with Profusion XML scoring.
 
     Args:
@@ -25,10 +26,15 @@ def simulate(out: Path, nights: int, hours: float = 8.0, seed: int = 0,
         hours: Length of a night.
         seed: Same seed, same nights.
         workers: Processes; default one a core.
+        people: Kinds of sleeper, with commas between: healthy, insomnia, apnoea-mild,
+            apnoea-moderate, apnoea-severe, older. Default: a mix of all.
+        artefacts: Let electrodes come off, pop and hum, and the oximeter slip, on some nights.
     """
     from sleeplm_jax.recordings.simulator import simulate_cohort
 
-    paths = simulate_cohort(out, nights, hours=hours, seed=seed, workers=workers)
+    paths = simulate_cohort(
+        out, nights, hours=hours, seed=seed, workers=workers, people=people, artefacts=artefacts
+    )
     say(f"{len(paths)} simulated nights of {hours:g} h in {out}")
     return 0
 
@@ -56,7 +62,10 @@ def inspect(file: PathArgument, json: bool = False, montage: Optional[str] = Non
 def prepare(recordings: list[Path], out: Path, cohort: Optional[str] = None,
             montage: Optional[str] = None, channels: Optional[str] = None,
             workers: Optional[int] = None, splits: Optional[Path] = None, seed: int = 0,
-            subjects: Optional[Path] = None) -> int:
+            subjects: Optional[Path] = None, trim: str = "lights",
+            trim_margin: Optional[float] = None, stratify: tuple[str, ...] = (),
+            runner: str = "pool", beam_flags: str = "", dry_run: bool = False,
+            selection: Optional[Path] = None) -> int:
     """Turn recordings and their scoring into a corpus of samples, split by subject.
 
     A recording that cannot be used is listed in OUT/failures.csv and the rest goes on; the exit
@@ -64,17 +73,27 @@ def prepare(recordings: list[Path], out: Path, cohort: Optional[str] = None,
 
     Args:
         recordings: Folders (searched for EDF and BDF) or files.
-        out: The corpus folder.
+        out: The corpus folder, or an address as gs://bucket/folder or s3://bucket/folder.
         cohort: Montage and naming rules to use; default: recognised from the labels.
         montage: YAML file of a montage of your own.
         channels: What a sample holds, as "EOG-L,EOG-R,C3"; default: SleepLM's ten.
         workers: Processes; default one a core.
         splits: CSV `subject,split` (train, val, test) instead of the seeded 80/10/10 split.
         seed: Of the split.
-        subjects: CSV `recording,subject` (recording: file stem) saying whose nights are whose.
+        subjects: CSV `recording,subject` (recording: file stem) saying whose nights are whose, with
+            a column `family` where people are related.
+        trim: What becomes the night: lights (off to on, where the scoring states them), sleep
+            (the first to the last epoch asleep: recordings of a day) or none (everything).
+        trim_margin: Minutes kept on either side; default: 0 for lights, 30 for sleep.
+        stratify: What the splits share out evenly: cohort, age, sex, n3 (any of them).
+        runner: pool (processes of this machine) or beam (Apache Beam).
+        beam_flags: Flags of the Beam pipeline, as "--runner=FlinkRunner --flink_master=HOST:8081".
+        dry_run: Say what would be done, and why, and write nothing.
+        selection: JSON naming the recordings to keep and who selected them (docs/quality.md).
     """
     from sleeplm_jax.config import CANONICAL_CHANNELS, SLEEPLM_CHANNELS, SignalSpec
     from sleeplm_jax.corpus.prepare import prepare_corpus
+    from sleeplm_jax.recordings.trim import Trim
 
     chosen = SLEEPLM_CHANNELS if channels is None else tuple(channels.split(","))
     unknown = [name for name in chosen if name not in CANONICAL_CHANNELS]
@@ -83,11 +102,109 @@ def prepare(recordings: list[Path], out: Path, cohort: Optional[str] = None,
             "--channels", f"{channels!r} has unknown or repeated names",
             f"choose from {', '.join(CANONICAL_CHANNELS)}",
         )
+    if dry_run:
+        from sleeplm_jax.corpus.plan import plan, told
+        from sleeplm_jax.corpus.prepare import survey
+
+        seen = survey(
+            recordings, out, cohort, SignalSpec(channels=chosen), montage, subjects,
+            Trim(trim, trim_margin), selection,
+        )
+        say("\n".join(told(plan(seen, workers, progress=True))))
+        return 0
     result = prepare_corpus(
         recordings, out, cohort=cohort, montage=montage, workers=workers, splits_file=splits,
         seed=seed, spec=SignalSpec(channels=chosen), subjects_file=subjects,
+        trim=Trim(trim, trim_margin), stratify=stratify, runner=runner, beam_flags=beam_flags,
+        selection_file=selection,
     )
     return 1 if result.failed else 0
+
+
+def quality(corpus: PathArgument, out: Path = Path("cohort.html"),
+            records: Optional[Path] = None) -> int:
+    """Show how good the nights of a corpus are: channels, artefacts, staging, flags, worst nights.
+
+    Args:
+        corpus: Folder that `prepare` wrote.
+        out: Where the HTML page goes.
+        records: Folder for one JSON record per night.
+    """
+    if out.suffix.lower() not in (".html", ".htm") or out.is_dir():
+        raise UserError(f"--out {out}", "names no HTML file", "give a name that ends in .html")
+    from sleeplm_jax.reports.cohort import cohort_page
+
+    found = cohort_page(corpus, out, records)
+    for cohort, staging in found["staging"].items():
+        say(f"{cohort}: staging {staging['verdict']}")
+        for finding in staging["findings"]:
+            say(f"  {finding}")
+    say(f"{found['nights']} nights, {found['flagged']} with flags: {out}")
+    return 0
+
+
+def montage_report(paths: tyro.conf.Positional[list[Path]], cohort: Optional[str] = None,
+                   montage: Optional[str] = None, json: bool = False) -> int:
+    """Say in what share of recordings each channel is found, and which labels no row names.
+
+    Reads headers only. A recording that cannot be read is one line; the exit status is then 1.
+
+    Args:
+        paths: Recordings, folders of them, or a JSON list of labels (form: docs/montages.md).
+        cohort: Use this cohort's montage, or take this cohort of the list; default: by the labels.
+        montage: Name or YAML file of a montage to use throughout.
+        json: Print JSON instead of tables.
+    """
+    from sleeplm_jax.recordings.montage import load_montage
+    from sleeplm_jax.recordings.montage_report import report_labels, report_recordings
+
+    if not paths:
+        raise UserError(
+            "montage report", "names no recordings", "give files, folders or a JSON list of labels"
+        )
+    table = load_montage(montage) if montage is not None else None
+    lists = [path for path in paths if path.suffix.lower() == ".json"]
+    recordings = [path for path in paths if path not in lists]
+    found = [one for path in lists for one in report_labels(path, cohort, table)]
+    failures = []
+    if recordings:
+        more, failures = report_recordings(recordings, cohort, table)
+        found += more
+    if json:
+        print_json([one.as_dict() for one in found])
+    else:
+        from sleeplm_jax.reports.montages import coverage
+
+        for one in found:
+            console().print(coverage(one.as_dict()))
+    for failure in failures:
+        print(f"not read: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def montage_check(file: PathArgument) -> int:
+    """Check a montage of your own (YAML) and print what it holds.
+
+    Args:
+        file: YAML file, or the name of a montage that comes with the package.
+    """
+    from sleeplm_jax.recordings.montage import load_montage
+    from sleeplm_jax.reports.montages import held
+
+    montage = load_montage(file)
+    console().print(held(montage))
+    rows = sum(len(rows) for rows in montage.channels.values())
+    say(f"{file}: {rows} rows for {len(montage.channels)} channels, no mistake found")
+    return 0
+
+
+def montage_list() -> int:
+    """List the montages that come with the package."""
+    from sleeplm_jax.recordings.montage import packaged_montages
+    from sleeplm_jax.reports.montages import listed
+
+    console().print(listed(packaged_montages()))
+    return 0
 
 
 def tokenizer(corpus: Path, vocab_size: int = 2048) -> int:
@@ -174,6 +291,7 @@ def describe(run: PathArgument, night: PathArgument, scoring: Optional[Path] = N
     if out.suffix.lower() not in (".html", ".htm") or out.is_dir():  # the picture is OUT's .png
         raise UserError(f"--out {out}", "names no HTML file", "give a name that ends in .html")
     from sleeplm_jax.inference.run import Model
+    from sleeplm_jax.physiology.artefacts import mark_artefacts
     from sleeplm_jax.physiology.measure import measure_night
     from sleeplm_jax.recordings.prepare import prepare_night
     from sleeplm_jax.reports.night import SEEN, describe_night
@@ -188,6 +306,7 @@ def describe(run: PathArgument, night: PathArgument, scoring: Optional[Path] = N
             raise UserError("--query", f"{ascii(text)} is no text", "give words, in UTF-8")
     queries = {"queries": list(query)} if query else {}
     say(f"measuring {len(prepared.signals):,} epochs")
+    prepared = mark_artefacts(prepared)
     records = measure_night(prepared)
     found = describe_night(
         model, prepared, records, out, progress=quarters("reading with the model"), **queries
@@ -198,7 +317,76 @@ def describe(run: PathArgument, night: PathArgument, scoring: Optional[Path] = N
     return 0
 
 
-COMMANDS = (simulate, inspect, prepare, tokenizer, train, evaluate, describe)
+def corpus_check(corpus: PathArgument) -> int:
+    """Prove that a corpus does not leak: reads every sample of it; exit status 1 where it does.
+
+    Looks for people, families, whole or cut nights in two splits, for a tokenizer that read more
+    than the train split, for statistics that nights share, and for damage.
+
+    Args:
+        corpus: Folder or address that `prepare` wrote.
+    """
+    from sleeplm_jax.corpus.check import check_corpus
+    from sleeplm_jax.reports.terminal import checks
+
+    found = check_corpus(corpus)
+    console().print(checks(found))
+    for check in found:
+        for line in check.findings:
+            say(f"{check.name}: {line}")
+    return 1 if any(check.findings for check in found) else 0
+
+
+def fetch(archive: Annotated[Optional[str], tyro.conf.Positional] = None,
+          out: Optional[Path] = None, subjects: Optional[str] = None,
+          mirror: Optional[str] = None, dry_run: bool = False, everything: bool = False,
+          list: bool = False) -> int:
+    """Bring an openly downloadable archive, or some of its subjects, into a folder.
+
+    Every file is checked against the archive's own checksum. What was interrupted goes on with
+    the same command. A file that cannot be had is said and the rest goes on; the exit status is
+    then 1.
+
+    Args:
+        archive: Its name; --list tells which there are.
+        out: Folder to write to; complete files in it are kept.
+        subjects: Which, as "0-9" or "SN001,SN012"; --list says what they are; default: all.
+        mirror: Address or folder that holds the archive in its own layout.
+        dry_run: List the files and their bytes, download nothing.
+        everything: Also what no night is prepared from, as test sets and second devices.
+        list: Tell what can be fetched: size, licence, citation, what is not verified.
+    """
+    from sleeplm_jax.recordings import fetch as fetching
+
+    if list:
+        for line in fetching.describe_archives():
+            say(line)
+        return 0
+    if archive is None:
+        raise UserError("fetch", "no archive named", "name one; `sleeplm fetch --list` shows them")
+    if dry_run:
+        planned = fetching.plan(archive, subjects, mirror, everything)
+        for line in fetching.describe_plan(planned):
+            say(line)
+        return 0
+    if out is None:
+        raise UserError("--out", "is missing", "name the folder to write to, or give --dry-run")
+    say(f"reading what {archive} holds")
+    done = fetching.fetch(
+        archive, out, subjects, mirror, everything, say=say, bar=sys.stderr.isatty()
+    )
+    return 1 if done.failed else 0
+
+
+COMMANDS = (simulate, fetch, inspect, prepare, quality, tokenizer, train, evaluate, describe)
+# `sleeplm NAME COMMAND`: what is said of NAME, and its commands.
+GROUPS = {
+    "corpus": ("Check a corpus that `prepare` wrote.", {"check": corpus_check}),
+    "montage": (
+        "Check montages: which label is which channel, and how far they reach in a cohort.",
+        {"report": montage_report, "check": montage_check, "list": montage_list},
+    ),
+}
 
 
 def whole_number(text: str) -> int:
@@ -249,6 +437,11 @@ def main(arguments: list[str] | None = None) -> int:
         app = tyro.extras.SubcommandApp()
         for command in COMMANDS:
             app.command(command)
+        for name, (about, commands) in GROUPS.items():
+            group = tyro.extras.SubcommandApp()
+            for word, command in commands.items():
+                group.command(command, name=word)
+            app.command(group, name=name, help=about)
         return app.cli(
             args=arguments, prog="sleeplm",
             description="Pretraining and use of sleep-language models. Research software: "

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import runpy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from sleeplm_jax.errors import ConfigError
+from sleeplm_jax.files import write_atomically
 
 # SleepLM's ten channels in SleepLM's order; EMG is the chin's (reference: SleepLM README).
 SLEEPLM_CHANNELS = ("ECG", "ABD", "THX", "AF", "EOG-L", "EOG-R", "C3", "C4", "EMG", "POS")
@@ -25,6 +25,8 @@ FURTHER_CHANNELS = ("SNORE", "LEG-L", "LEG-R", "F3", "F4", "O1", "O2")
 CANONICAL_CHANNELS = SLEEPLM_CHANNELS + CAPTION_CHANNELS + FURTHER_CHANNELS
 STAGES = ("W", "N1", "N2", "N3", "R")
 UNSCORED, MOVEMENT = -1, -2
+# Bits of an artefact mask, the first the lowest: bit i is set for reason ARTEFACTS[i].
+ARTEFACTS = ("flat", "clipped", "movement", "pop", "lead_off", "dropout", "mains", "ecg")
 # Rows of SleepLM's modality embedding, in its order.
 # Modality tokens before a text: as many kinds as one text may hold (SleepLM's two slots).
 PREFIX_LENGTH = 2
@@ -80,6 +82,9 @@ class DataConfig:
     # depends on how much of it was spent awake and moving, so amplitude misleads across cohorts;
     # but captions of muscle tone and breath amplitude speak of it, hence 0 by default.
     gain_jitter: float = 0.0
+    # A channel that carries one of these artefacts (of ARTEFACTS) is no input in that epoch, and
+    # nothing is said of it. Movement and mains stay: they are what recordings look like.
+    mask_artefacts: tuple[str, ...] = ("flat", "lead_off", "dropout")
     workers: int = 2  # loader threads
     prefetch: int = 8  # batches
 
@@ -259,6 +264,11 @@ def validate(config: RunConfig) -> RunConfig:
         min(weights) >= 0 and max(weights) > 0,
         "objective", f"weights {weights}", "give weights >= 0, at least one of them positive",
     )
+    unknown = sorted(set(data.mask_artefacts) - set(ARTEFACTS))
+    need(
+        not unknown, "data.mask_artefacts", f"unknown artefacts {', '.join(unknown)}",
+        f"choose from {', '.join(ARTEFACTS)}",
+    )
     for keep in data.dropout_keep:
         unknown = [c for c in keep.split(",") if c not in spec.channels]
         need(
@@ -351,9 +361,7 @@ def from_dict(kind: type, values: dict, where: object = "config") -> Any:
 
 def save_config(config: RunConfig, path: Path) -> None:
     """Writes the resolved config as JSON, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(to_dict(config), indent=1) + "\n")
-    os.replace(temporary, path)
+    write_atomically(path, (json.dumps(to_dict(config), indent=1) + "\n").encode())
 
 
 def load_config(path: Path) -> RunConfig:

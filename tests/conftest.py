@@ -12,7 +12,11 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-pytest_plugins = ["tests.fixtures_corpus", "tests.fixtures_run"]
+pytest_plugins = ["tests.fixtures_corpus", "tests.fixtures_run", "tests.fixtures_simulator"]
+
+
+def pytest_addoption(parser):
+    parser.addoption("--fuzz-cases", type=int, default=3000, help="damaged files to read")
 
 
 @pytest.fixture(scope="session")

@@ -12,17 +12,17 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "sleeplm_jax"
 # In the order of the flow; a room may import only rooms before it.
-ROOMS = ["errors", "config", "parallel", "recordings", "physiology", "captions", "corpus", "models",
-         "objectives", "checkpoints", "inference", "evaluation", "training", "interop", "scaling",
-         "reports", "cli"]
+ROOMS = ["errors", "files", "config", "parallel", "recordings", "physiology", "captions", "corpus",
+         "models", "objectives", "checkpoints", "inference", "evaluation", "training", "interop",
+         "scaling", "reports", "cli"]
 DOORS = {
-    "edfio": {"recordings"}, "mne": {"recordings"}, "wfdb": {"recordings"},
+    "edfio": {"recordings"}, "mne": {"recordings"}, "wfdb": {"recordings"}, "h5py": {"recordings"},
     "sleepecg": {"physiology"}, "yasa": {"physiology"}, "neurokit2": {"physiology"},
     "grain": {"corpus"}, "sentencepiece": {"corpus"}, "tensorflow_datasets": {"corpus"},
     "array_record": {"corpus"}, "orbax": {"checkpoints"}, "optax": {"training"},
     "flax": {"models"}, "torch": {"interop"}, "safetensors": {"interop"}, "tyro": {"cli"},
     "sklearn": {"evaluation"}, "matplotlib": {"reports"}, "jinja2": {"reports"},
-    "tensorflow": set(),
+    "tensorflow": set(), "fsspec": {"files"}, "apache_beam": {"corpus"},
 }
 
 

@@ -72,7 +72,7 @@ def ours(path: Path, whole: bool) -> dict:
     """Seconds by part: reading, filtering and resampling, the rest; `whole` also what follows."""
     from sleeplm_jax.recordings import prepare
     from sleeplm_jax.recordings import signals as dsp
-    from sleeplm_jax.recordings.edf import Recording
+    from sleeplm_jax.recordings.recording import Recording
 
     spent: dict[str, float] = {}
 

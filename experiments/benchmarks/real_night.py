@@ -152,6 +152,7 @@ def stage_night(run: Path, out: Path) -> dict:
         assert not any(NIGHT in name for name in names), "the night was trained on"
     edf = out / "night" / f"{NIGHT}_eeg.edf"
     corpus = Corpus.open(out / "night_corpus")
+    corpus.refuse_baseline("YASA")
     source = corpus.source("test")
     samples = [source[i] for i in range(len(source))]
     true = np.array([s["stage"] for s in samples])

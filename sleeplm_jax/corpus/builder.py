@@ -52,6 +52,7 @@ def features(spec: SignalSpec) -> Any:
     return tfds.features.FeaturesDict({
         "signal": raw(spec.shape, np.int16),
         "mask": raw((channels,), np.bool_),
+        "artefact": raw((channels,), np.uint8),  # bits of config.ARTEFACTS
         "scale": raw((channels,), np.float32),
         "offset": raw((channels,), np.float32),
         "stage": number(np.int32),
@@ -131,10 +132,12 @@ def _keyed(
 
 
 def _examples(night: NightFile) -> Iterator[dict]:
+    artefacts = night.input_artefacts
     for epoch in np.flatnonzero(kept_epochs(night.mask)):
         yield {
             "signal": night.signals[epoch],
             "mask": night.mask[epoch],
+            "artefact": artefacts[epoch],
             "scale": night.scale,
             "offset": night.offset,
             "stage": int(night.stages[epoch]),

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from sleeplm_jax.corpus.files import TEMPORARY, file_sha256
 from sleeplm_jax.corpus.nightfile import NIGHT_FORMAT
 from sleeplm_jax.errors import CorpusError
+from sleeplm_jax.files import Place, file_sha256
+from sleeplm_jax.recordings.opening import SUFFIXES
 
-SUFFIXES = (".edf", ".bdf")
+# The same night once more where an EDF of that name lies beside it (DCSM's psg.h5).
+SECOND_CHOICE = (".hea", ".h5")
 
 
 @dataclass(frozen=True)
@@ -29,45 +31,69 @@ class Found:
     folder: str | None
 
 
-def find_recordings(given: list[Path], leave_out: Path | None = None) -> list[Found]:
+def find_recordings(
+    given: list[Path], leave_out: Place | None = None, unreadable: list[OSError] | None = None
+) -> list[Found]:
     """The recordings among files and below folders, in the order of their names.
 
-    Taken are *.edf and *.bdf in either case; annotation-only files (hypnograms) and hidden files
-    are not, unless given by name. Folders below `leave_out` (the corpus itself) are skipped.
-    Raises CorpusError for a path that does not exist, or when nothing is found.
+    Taken are files of opening.SUFFIXES in either case; annotation-only files (hypnograms), hidden
+    files and an .h5 or .hea beside an EDF of its name are not, unless given by name. Folders below
+    `leave_out` (the corpus itself) are skipped; those that cannot be listed go to `unreadable`.
+    Raises CorpusError for a path that does not exist, when nothing is found, and without
+    `unreadable` for a folder that cannot be listed.
     """
     paths: dict[Path, None] = {}
+    problems: list[OSError] = []
     for entry in map(Path, given):
         if entry.is_dir():
-            paths.update(dict.fromkeys(_below(entry, leave_out)))
+            paths.update(dict.fromkeys(_below(entry, leave_out, problems)))
         elif entry.exists():
             paths[entry] = None
         else:
             raise CorpusError(entry, "no such file or folder", "correct --recordings")
+    if unreadable is not None:
+        unreadable += problems
+    elif problems:
+        raise unlisted(problems[0])
     unique = {path.resolve(): path for path in reversed(paths)}  # the first name given wins
     if not unique:
+        if problems:
+            raise unlisted(problems[0])
         raise CorpusError(
-            ", ".join(str(g) for g in given) or "--recordings", "holds no *.edf or *.bdf recording",
+            ", ".join(str(g) for g in given) or "--recordings",
+            f"holds no recording ({', '.join('*' + suffix for suffix in SUFFIXES)})",
             "give folders with recordings, or the files themselves",
         )
     return sorted(_named(sorted(unique.values())), key=lambda found: found.night)
 
 
-def _below(folder: Path, leave_out: Path | None) -> list[Path]:
-    skipped = leave_out.resolve() if leave_out else None
+def unlisted(error: OSError) -> CorpusError:
+    """What is said of a folder that cannot be listed."""
+    return CorpusError(
+        os.fsdecode(error.filename or "?"), f"folder cannot be listed ({error.strerror})",
+        "check its permissions, or leave it out",
+    )
+
+
+def _below(folder: Path, leave_out: Place | None, problems: list[OSError]) -> list[Path]:
+    skipped = leave_out.resolve() if isinstance(leave_out, Path) else None
     paths, visited = [], set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    # os.walk passes over what it cannot list unless it is told where to say so.
+    for parent, folders, files in os.walk(folder, onerror=problems.append, followlinks=True):
         here = Path(parent).resolve()
         if here in visited or here == skipped:
             folders.clear()
             continue
         visited.add(here)
-        folders.sort()
-        for name in sorted(files):
-            path = Path(parent) / name
-            hidden = name.startswith(".")
-            if path.suffix.lower() in SUFFIXES and not hidden and not is_annotation_only(path):
-                paths.append(path)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        shown = [Path(parent) / name for name in sorted(files) if not name.startswith(".")]
+        here = [path for path in shown if path.suffix.lower() in SUFFIXES]
+        first = {path.stem for path in here if path.suffix.lower() not in SECOND_CHOICE}
+        paths += [
+            path for path in here
+            if not (path.suffix.lower() in SECOND_CHOICE and path.stem in first)
+            and not is_annotation_only(path)
+        ]
     return paths
 
 
@@ -125,42 +151,21 @@ def _plain(text: str) -> str:
     return "".join(c if c.isalnum() or c in "._-" else "_" for c in text)
 
 
-def file_state(path: Path | None) -> list[int] | None:
-    """Size and modification time (ns): enough to notice that a file was touched."""
-    if path is None:
-        return None
-    stat = path.stat()
-    return [stat.st_size, stat.st_mtime_ns]
-
-
 @cache
 def code_version() -> str:
     """Hash of the code and tables that turn a recording into a night file.
 
-    Covers recordings/ (montages too, not the simulator) and physiology/: any change there has the
-    nights prepared again. Wording (captions/) is rendered in the loader and does not count.
+    Covers recordings/ (montages too, not the simulator), physiology/ and what writes a night and
+    its row: any change there has the nights prepared again. Wording (captions/) is rendered in the
+    loader and does not count.
     """
     package = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256(f"night format {NIGHT_FORMAT}\n".encode())
+    paths = [package / "corpus" / f"{name}.py" for name in ("nightfile", "pool", "fingerprints")]
     for room in ("recordings", "physiology"):
-        for path in sorted((package / room).rglob("*")):
-            inside = path.relative_to(package)
-            if path.suffix in (".py", ".yaml", ".json") and "simulator" not in inside.parts:
-                digest.update(f"{inside.as_posix()} {file_sha256(path)}\n".encode())
+        paths += sorted((package / room).rglob("*"))
+    for path in paths:
+        inside = path.relative_to(package)
+        if path.suffix in (".py", ".yaml", ".json") and "simulator" not in inside.parts:
+            digest.update(f"{inside.as_posix()} {file_sha256(path)}\n".encode())
     return digest.hexdigest()
-
-
-def night_file(nights: Path, night: str) -> Path:
-    """Where a corpus keeps a night, given its folder of nights."""
-    return nights / f"{night}.npz"
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Deletes what interrupted writers left in `folder`."""
-    import shutil
-
-    for path in folder.glob(f"{TEMPORARY}*"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)

@@ -24,6 +24,7 @@ from sleeplm_jax.config import CAPTION_KINDS, PREFIX_LENGTH, DataConfig
 from sleeplm_jax.corpus.manifest import Corpus
 from sleeplm_jax.corpus.nightfile import CODE_UNKNOWN, CODES, dequantise
 from sleeplm_jax.corpus.tokenizer import Tokenizer
+from sleeplm_jax.recordings.night import trusted
 
 EVALUATION_SEED = 20_240_601  # evaluation captions are worded the same in every run
 STAGE_EVENT = CAPTION_KINDS.index("stage_event")
@@ -34,7 +35,9 @@ Batch = dict[str, np.ndarray]
 class Loader:
     """Batches of one split of a corpus.
 
-    A batch is a dict of arrays: `signal` float32 [B, C, T] in z units; `channel_mask` bool [B, C];
+    A batch is a dict of arrays: `signal` float32 [B, C, T] in z units; `channel_mask` bool [B, C],
+    without the channels whose artefacts `data.mask_artefacts` names; `artefact` uint8 [B, C], bits
+    of config.ARTEFACTS, of masked channels too;
     `text` int32 [B, L]; `prefix` int32 [B, 2], the kinds that the text holds in its order as
     indices into CAPTION_KINDS, -1 where there is none; `kinds` bool [B, K], the same as a set;
     `keys` int32 [B, K], equal where captions of that kind would state the same, 0 where nothing
@@ -56,6 +59,7 @@ class Loader:
         self._source = corpus.source(split)
         self._channels = corpus.spec.channels
         self._codes = np.array([c in CODES for c in self._channels])
+        self._untrusted = bool(data.mask_artefacts)
         self._weights = np.array(data.captions.weights(), float)
         self._keep = tuple(frozenset(keep.split(",")) for keep in data.dropout_keep)
         self._order = grain.MapDataset.range(len(self._source)).seed(seed).shuffle().repeat()
@@ -78,10 +82,11 @@ class Loader:
         for step in range(len(self)):  # almost always the first: a sample with nothing to say
             position = (start + step) % len(self)  # gives its turn to the one after it
             sample = self._source[position]
-            shown = self._dropped(sample["mask"], rng)
+            there = self._there(sample)
+            shown = self._dropped(there, rng)
             said = self._say(sample["record"], shown, rng)
-            if not said["kinds"].any() and (shown != sample["mask"]).any():
-                shown = sample["mask"]
+            if not said["kinds"].any() and (shown != there).any():
+                shown = there
                 said = self._say(sample["record"], shown, rng)
             if said["kinds"].any():
                 break
@@ -147,8 +152,15 @@ class Loader:
     def _fixed(self, position: int, weights: np.ndarray) -> dict[str, Any]:
         sample = self._source[position]
         rng = np.random.default_rng([EVALUATION_SEED, position])
-        said = self._say(sample["record"], sample["mask"], rng, weights)
-        return self._row(sample, sample["mask"], said, position)
+        shown = self._there(sample)
+        said = self._say(sample["record"], shown, rng, weights)
+        return self._row(sample, shown, said, position)
+
+    def _there(self, sample: dict[str, Any]) -> np.ndarray:
+        """The sample's mask bool [C] without the channels that `data.mask_artefacts` takes out."""
+        if not self._untrusted or not sample["artefact"].any():
+            return sample["mask"]
+        return trusted(sample["mask"], sample["artefact"], self.data.mask_artefacts)
 
     def _dropped(self, mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """`mask` bool [C], or with some of its channels taken away; never all of them."""
@@ -216,6 +228,7 @@ class Loader:
         return said | {
             "signal": signal,
             "channel_mask": np.asarray(shown, bool),
+            "artefact": np.asarray(sample["artefact"], np.uint8),
             "text": self.tokenizer.encode(said["caption"], self.data.text_length),
             "stage": np.int32(sample["stage"]),
             "index": np.int32(position),

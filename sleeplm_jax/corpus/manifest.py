@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +13,22 @@ import numpy as np
 
 from sleeplm_jax.config import SignalSpec
 from sleeplm_jax.corpus.builder import SPLITS, open_shards
-from sleeplm_jax.corpus.files import file_sha256
+from sleeplm_jax.corpus.selection import refuse_baseline
 from sleeplm_jax.errors import CorpusError
+from sleeplm_jax.files import (
+    Place,
+    RemotePath,
+    content_sha256,
+    copy_file,
+    file_sha256,
+    file_size,
+    place,
+)
 
 if TYPE_CHECKING:
     from sleeplm_jax.corpus.tokenizer import Tokenizer
 
-CORPUS_FORMAT = 1
+CORPUS_FORMAT = 2
 MANIFEST = "corpus.json"
 # Shards up to this size are hashed whenever a corpus is opened (a quarter of a second); larger
 # ones only when asked, their sizes always.
@@ -28,7 +38,8 @@ ALWAYS_HASHED_BYTES = 256 << 20
 class Source:
     """Random access to the samples of one split, in the corpus' fixed order.
 
-    `source[i]` is a dict: signal int16 [C, T], mask bool [C], scale and offset float32 [C], stage
+    `source[i]` is a dict: signal int16 [C, T], mask bool [C], artefact uint8 [C]
+    (bits of config.ARTEFACTS), scale and offset float32 [C], stage
     int, record (a dict, see captions/record.schema.json), recording, subject, cohort (str), epoch
     int. Safe to read from several threads; reopens its files after pickling.
     """
@@ -66,27 +77,31 @@ class Source:
 class Corpus:
     """A corpus that `sleeplm prepare` wrote. Use `Corpus.open`."""
 
-    path: Path
+    path: Place
     manifest: dict[str, Any]
 
     @classmethod
     def open(
-        cls, path: str | Path, spec: SignalSpec | None = None, verify: bool | None = None
+        cls, path: str | Place, spec: SignalSpec | None = None, verify: bool | None = None
     ) -> Corpus:
-        """Opens the corpus in folder `path`, of `spec` where one is given.
+        """Opens the corpus in folder or at address `path`, of `spec` where one is given.
 
         The shards' sizes are always checked, their hashes when `verify` is True or, by default,
-        when they are small. Raises CorpusError when the corpus is absent, of another format
-        version, of another spec, or damaged.
+        when they are small and on this machine; those of an object store when a split is first
+        read, and they come to this machine (see `shards`). Raises CorpusError when the corpus is
+        absent, of another format version, of another spec, or damaged.
         """
-        corpus = cls(Path(path), read_manifest(Path(path)))
+        path = place(path)
+        corpus = cls(path, read_manifest(path))
         if spec is not None and spec != corpus.spec:
             raise CorpusError(
                 path, f"its samples are {described(corpus.spec)}, not {described(spec)}",
                 "prepare a corpus with this spec, or set model.spec to the corpus' own",
             )
         total = sum(file["bytes"] for file in corpus.manifest["shards"]["files"])
-        corpus.verify(hashes=total <= ALWAYS_HASHED_BYTES if verify is None else verify)
+        if verify is None:
+            verify = isinstance(path, Path) and total <= ALWAYS_HASHED_BYTES
+        corpus.verify(hashes=verify)
         return corpus
 
     @property
@@ -108,6 +123,10 @@ class Corpus:
     def splits(self) -> tuple[str, ...]:
         """The splits that hold samples, of train, val and test."""
         return tuple(s for s in SPLITS if self.manifest["splits"][s]["samples"])
+
+    def refuse_baseline(self, stager: str) -> None:
+        """CorpusError where the nights were selected by `stager`: it is no baseline on them."""
+        refuse_baseline(self.manifest, stager, self.path)
 
     def nights(self, split: str | None = None) -> list[dict[str, Any]]:
         """The manifest's rows of the nights of a split (of all), in the order of the samples."""
@@ -131,7 +150,34 @@ class Corpus:
                 self.path, f"its {split} split is empty ({len(self.nights())} nights in all)",
                 "prepare more subjects, or give another split",
             )
-        return Source(self.path / self.manifest["shards"]["folder"], split)
+        return Source(self.shards(), split)
+
+    def shards(self) -> Path:
+        """The folder of the shards on this machine.
+
+        Those of an object store are copied to the cache (see `cache_folder`) once, each checked
+        against its hash; a copy that is there is taken where its size fits.
+        """
+        listed = self.manifest["shards"]
+        if not isinstance(self.path, RemotePath):
+            return self.path / listed["folder"]
+        cached = cache_folder() / f"shards-{content_sha256(listed['files'])[:16]}"
+        for file in listed["files"]:
+            copy = cached / file["name"]
+            if copy.is_file() and copy.stat().st_size == file["bytes"]:
+                continue
+            try:
+                copy_file(self.path / listed["folder"] / file["name"], copy)
+            except FileNotFoundError:
+                copy.unlink(missing_ok=True)
+            if not copy.is_file() or file_sha256(copy) != file["sha256"]:
+                copy.unlink(missing_ok=True)
+                raise CorpusError(
+                    self.path / listed["folder"] / file["name"],
+                    "shard is missing or not what was written (SHA-256 differs)",
+                    "run `sleeplm prepare` again to rebuild it",
+                )
+        return cached
 
     def index(self, split: str) -> dict[str, np.ndarray]:
         """Where each sample of `split` comes from, without reading the shards.
@@ -169,8 +215,8 @@ class Corpus:
             path = self.path / shards["folder"] / file["name"]
             if not path.is_file():
                 finding = "shard is missing"
-            elif path.stat().st_size != file["bytes"]:
-                finding = f"shard has {path.stat().st_size} bytes, written were {file['bytes']}"
+            elif (size := file_size(path)) != file["bytes"]:
+                finding = f"shard has {size} bytes, written were {file['bytes']}"
             elif hashes and file_sha256(path) != file["sha256"]:
                 finding = "shard's content is not what was written (SHA-256 differs)"
             else:
@@ -182,7 +228,14 @@ class Corpus:
             raise CorpusError(self.path, f"no split {split!r}", f"choose from {', '.join(SPLITS)}")
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+def cache_folder() -> Path:
+    """Where copies from object stores go: $SLEEPLM_CACHE, else the user's cache folder."""
+    if named := os.environ.get("SLEEPLM_CACHE"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sleeplm"
+
+
+def read_manifest(path: Place) -> dict[str, Any]:
     """The manifest of the corpus in folder `path`; CorpusError if absent or of another version."""
     file = path / MANIFEST
     try:
@@ -230,6 +283,7 @@ def _check_shape(manifest: dict[str, Any]) -> None:
     for night in need(manifest, "nights", list):
         for name in ("recording", "subject", "cohort", "split"):
             need(night, name, str)
+        need(night, "signals_sha256", str)
         need(night, "epochs", int)
         need(night, "dropped", list)
     need(manifest["shards"], "folder", str)

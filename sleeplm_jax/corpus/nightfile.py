@@ -12,16 +12,15 @@ import io
 import json
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from sleeplm_jax.config import SignalSpec
-from sleeplm_jax.corpus.files import write_atomically
+from sleeplm_jax.config import CANONICAL_CHANNELS, SignalSpec
 from sleeplm_jax.errors import CorpusError
+from sleeplm_jax.files import Place, readable, write_atomically
 from sleeplm_jax.recordings.night import Night
 
-NIGHT_FORMAT = 1
+NIGHT_FORMAT = 2
 CLIP = 6.0  # z units; recordings.signals clips there
 STEPS = 32767  # int16 steps from 0 to CLIP: a step is 0.00018 z, far below any recorder's noise
 CODES = ("POS",)  # channels that hold integer codes and are stored as they are
@@ -43,12 +42,20 @@ class NightFile:
     scale: np.ndarray  # float32 [C], physical units per z unit
     offset: np.ndarray  # float32 [C], physical units at z = 0
     stages: np.ndarray  # int8 [E]
+    artefacts: np.ndarray  # uint8 [E, len(CANONICAL_CHANNELS)], see Night.artefacts
     events: tuple[dict, ...]  # kind, onset, duration (s from the recording's start), channel, value
     records: tuple[str, ...]
     channels: dict[str, dict | None]  # how each canonical channel was found
     flags: tuple[str, ...]
     rules: str
     simulated: bool
+    provenance: dict  # see recordings.night.Provenance
+    trim: dict | None  # how the night was cut, as prepare says; None: the whole recording
+
+    @property
+    def input_artefacts(self) -> np.ndarray:
+        """The columns of `artefacts` that belong to the samples' channels, uint8 [E, C]."""
+        return self.artefacts[:, [CANONICAL_CHANNELS.index(c) for c in self.spec.channels]]
 
 
 def steps_per_unit(channels: tuple[str, ...]) -> np.ndarray:
@@ -69,18 +76,22 @@ def dequantise(
     return np.multiply(signals, (1 / steps_per_unit(channels))[:, None], out=out, dtype=np.float32)
 
 
-def write_night(night: Night, records: list[dict], path: Path) -> None:
+def write_night(night: Night, records: list[dict], path: Place) -> None:
     """Writes `night` and its `records` (one an epoch, JSON-able) to `path`, atomically.
 
     Raises ValueError when the arrays do not agree with each other or hold values that are not
     finite: that is a fault of the caller, not of a user's file.
     """
     epochs = len(night.stages)
+    artefacts = night.artefacts
+    if artefacts is None:
+        artefacts = np.zeros((epochs, len(CANONICAL_CHANNELS)), np.uint8)
     shapes = {
         "signals": (night.signals.shape, (epochs, *night.spec.shape)),
         "mask": (night.mask.shape, (epochs, len(night.spec.channels))),
         "scale": (night.scale.shape, (len(night.spec.channels),)),
         "offset": (night.offset.shape, (len(night.spec.channels),)),
+        "artefacts": (artefacts.shape, (epochs, len(CANONICAL_CHANNELS))),
         "records": ((len(records),), (epochs,)),
     }
     for name, (found, wanted) in shapes.items():
@@ -102,6 +113,8 @@ def write_night(night: Night, records: list[dict], path: Path) -> None:
         "flags": list(night.flags),
         "rules": night.rules,
         "simulated": night.simulated,
+        "provenance": dataclasses.asdict(night.provenance),
+        "trim": night.extra.get("trim"),
     }
     events = [dataclasses.asdict(event) for event in night.events]
     lines = "\n".join(_compact(record) for record in records)
@@ -112,21 +125,22 @@ def write_night(night: Night, records: list[dict], path: Path) -> None:
         "scale": night.scale.astype(np.float32),
         "offset": night.offset.astype(np.float32),
         "stages": night.stages.astype(np.int8),
+        "artefacts": artefacts.astype(np.uint8),
         "events": _text(_compact(events)),
         "records": _text(lines),
     }
     _write_entries(entries, path)
 
 
-def rename_subject(path: Path, subject: str) -> None:
+def rename_subject(path: Place, subject: str) -> None:
     """Rewrites the night file with another subject, as `write_night` would have written it."""
-    with np.load(path, allow_pickle=False) as archive:
+    with np.load(readable(path), allow_pickle=False) as archive:
         entries = {name: archive[name] for name in archive.files}
     about = json.loads(entries["about"].tobytes()) | {"subject": subject}
     _write_entries(entries | {"about": _text(_compact(about))}, path)
 
 
-def _write_entries(entries: dict[str, np.ndarray], path: Path) -> None:
+def _write_entries(entries: dict[str, np.ndarray], path: Place) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, array in entries.items():
@@ -137,14 +151,14 @@ def _write_entries(entries: dict[str, np.ndarray], path: Path) -> None:
     write_atomically(path, buffer.getbuffer())
 
 
-def read_night(path: Path) -> NightFile:
+def read_night(path: Place) -> NightFile:
     """Reads what `write_night` wrote.
 
     Raises CorpusError when the file is absent, damaged, or of another format version.
     """
     remedy = "remove it and run `sleeplm prepare` again"
     try:
-        with np.load(path, allow_pickle=False) as entries:
+        with np.load(readable(path), allow_pickle=False) as entries:
             about = json.loads(entries["about"].tobytes())
             if about["format"] != NIGHT_FORMAT:
                 raise CorpusError(
@@ -163,12 +177,15 @@ def read_night(path: Path) -> NightFile:
                 scale=entries["scale"],
                 offset=entries["offset"],
                 stages=entries["stages"],
+                artefacts=entries["artefacts"],
                 events=tuple(json.loads(entries["events"].tobytes())),
                 records=tuple(lines.split("\n")) if lines else (),
                 channels=about["channels"],
                 flags=tuple(about["flags"]),
                 rules=about["rules"],
                 simulated=about["simulated"],
+                provenance=about["provenance"],
+                trim=about["trim"],
             )
     except FileNotFoundError as error:
         raise CorpusError(path, "no such night file", "run `sleeplm prepare` again") from error

@@ -4,61 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-import multiprocessing
 import os
-import signal
+import time
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from sleeplm_jax.config import MOVEMENT, STAGES, UNSCORED, SignalSpec
+from sleeplm_jax.config import MOVEMENT, STAGES, UNSCORED
 from sleeplm_jax.corpus.builder import kept_epochs
-from sleeplm_jax.corpus.discovery import file_state, night_file
-from sleeplm_jax.corpus.files import content_sha256, file_sha256, write_json
-from sleeplm_jax.corpus.nightfile import write_night
+from sleeplm_jax.corpus.fingerprints import signals_sha256
+from sleeplm_jax.corpus.jobs import NightJob, holds, night_file, row_file
+from sleeplm_jax.corpus.nightfile import quantise, write_night
 from sleeplm_jax.errors import UserError
-
-
-@dataclass(frozen=True)
-class NightJob:
-    """One recording to prepare; see `discovery.Found` for `night` and `folder`."""
-
-    path: Path
-    night: str
-    folder: str | None
-    cohort: str | None
-    montage: Path | str | None
-    spec: SignalSpec
-    settings: str  # hash of everything but the files
-    nights: Path
-
-    def inputs(self) -> dict[str, Path | None]:
-        """The files that the night is made from."""
-        from sleeplm_jax.recordings.scoring import find_scoring
-
-        return {"recording": self.path, "scoring": find_scoring(self.path)}
-
-    def state(self) -> dict[str, list | None]:
-        """Names, sizes and times of the inputs."""
-        return {
-            name: None if path is None else [path.name, *file_state(path)]
-            for name, path in self.inputs().items()
-        }
-
-    def key(self) -> str:
-        """Hash of everything that decides the night file."""
-        hashes = {
-            name: None if path is None else [path.name, file_sha256(path)]
-            for name, path in self.inputs().items()
-        }
-        return content_sha256({"settings": self.settings, "night": self.night, **hashes})
+from sleeplm_jax.files import Place, file_sha256, file_state, write_json
+from sleeplm_jax.parallel.workers import worker_pool
 
 
 @dataclass(frozen=True)
@@ -82,25 +47,29 @@ def default_workers(nights: int) -> int:
 def prepare_one(job: NightJob, row: dict | None) -> NightOutcome:
     """Prepares a night, measures it, writes its file and its row; `row` is the one of before.
 
-    Never raises for what is wrong with the recording: the outcome says it.
+    Never raises for what is wrong with the recording: the outcome says it. The row is written
+    after the file that it describes: a call that was cut short is done again by the next.
     """
     try:
-        state, key = job.state(), job.key()
+        state, made_of = job.state(), job.made_of()
         target = night_file(job.nights, job.night)
-        if row and row["key"] == key and _is_whole(target, row):
+        if holds(row, made_of, target):
             row = {**row, "state": state, "night_state": file_state(target)}
             write_json(row_file(job.nights, job.night), row)
             return NightOutcome(job.path, job.night, row)
-        about, ruled = _prepare(job, target)
+        started = time.monotonic()
+        about, ruled, quality = _prepare(job, target)
         if job.state() != state:
             return NightOutcome(
                 job.path, job.night, finding="changed while it was being read",
                 remedy="run `sleeplm prepare` again when it is complete",
             )
         row = {
-            "key": key, "settings": job.settings, "state": state,
+            "made_of": made_of, "state": state,
             "night_state": file_state(target), "sha256": file_sha256(target), "about": about,
-            "file_subject": about["subject"], "ruled": ruled,
+            "file_subject": about["subject"], "file_family": about["family"], "ruled": ruled,
+            "quality": quality,
+            "seconds": round(time.monotonic() - started, 3), "bytes": file_state(target)[0],
         }
         write_json(row_file(job.nights, job.night), row)
         return NightOutcome(job.path, job.night, row, prepared=True)
@@ -138,54 +107,51 @@ def _where(error: Exception) -> str:
     return f"{type(error).__name__} at " + ", called at ".join(f"{m}:{n}" for m, n in arose)
 
 
-def row_file(nights: Path, night: str) -> Path:
-    """Where a corpus notes what a night was made from."""
-    return nights / f"{night}.json"
-
-
-def read_row(nights: Path, night: str) -> dict | None:
-    """What an earlier call noted of a night; None without it (nothing is lost but time)."""
-    try:
-        return json.loads(row_file(nights, night).read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def _is_whole(target: Path, row: dict) -> bool:
-    return target.is_file() and file_sha256(target) == row["sha256"]
-
-
-def _prepare(job: NightJob, target: Path) -> tuple[dict, str | None]:
+def _prepare(job: NightJob, target: Place) -> tuple[dict, str | None, dict]:
     """Writes the night file; returns the manifest's row of the night, without its split.
 
-    With it the subject that a rule for file names finds, None where the stem stands for it.
+    With it the subject that a rule for file names finds, None where the stem stands for it, and
+    the night's quality record (physiology.quality).
     """
+    from sleeplm_jax.physiology.artefacts import mark_artefacts
     from sleeplm_jax.physiology.measure import measure_night
+    from sleeplm_jax.physiology.quality import quality_record
     from sleeplm_jax.recordings.prepare import prepare_night
 
-    night = prepare_night(job.path, cohort=job.cohort, montage=job.montage, spec=job.spec)
+    night = prepare_night(
+        job.path, cohort=job.cohort, montage=job.montage, spec=job.spec, trim=job.trim
+    )
     night = dataclasses.replace(night, recording=job.night)
-    if job.folder:  # several recordings share this file name: the folder's tells them apart
+    # Several recordings share this file name: the folder's tells them apart.
+    if job.folder and not night.extra["placed"]:
         night = dataclasses.replace(
             night, subject=f"{job.folder}-{night.subject}",
             flags=(*night.flags, "subject named after its folder"),
         )
-    write_night(night, measure_night(night), target)
+    night = mark_artefacts(night)
+    records = measure_night(night)
+    quality = quality_record(night, records)
+    night = dataclasses.replace(night, flags=tuple(quality["flags"]))
+    write_night(night, records, target)
     kept = kept_epochs(night.mask)
     return {
         "recording": night.recording,
         "subject": night.subject,
+        "family": night.extra.get("family"),
         "cohort": night.cohort,
         "simulated": night.simulated,
         "rules": night.rules,
+        "age": night.provenance.age,
+        "sex": night.provenance.sex,
         "epochs": len(night.stages),
         "samples": int(kept.sum()),
         "dropped": np.flatnonzero(~kept).tolist(),
+        "signals_sha256": signals_sha256(quantise(night.signals, night.spec.channels), night.mask),
         "stages": stage_counts(night.stages[kept]),
         "channels": {name: found.source if found else None
                      for name, found in night.channels.items()},
         "flags": list(night.flags),
-    }, night.extra["ruled_subject"]
+    }, night.extra["ruled_subject"], quality
 
 
 def stage_counts(stages: np.ndarray) -> dict[str, int]:
@@ -206,23 +172,42 @@ def run_nights(todo: list[tuple[NightJob, dict | None]], workers: int) -> Iterat
             for job, row in todo:
                 yield prepare_one(job, row)
         return
-    alone = []
-    with _pool(workers) as pool:
-        waiting = {pool.submit(prepare_one, job, row): (job, row) for job, row in todo}
-        for done in as_completed(waiting):
-            outcome = _outcome(done)
-            if outcome is None:
-                alone.append(waiting[done])
-            else:
-                yield outcome
-    # A worker that dies takes all waiting nights with it and does not say whose it was: each of
-    # them gets a process of its own.
-    for job, row in alone:
-        with _pool(1) as pool:
-            yield _outcome(pool.submit(prepare_one, job, row)) or NightOutcome(
-                job.path, job.night, finding="the process preparing it died (out of memory?)",
-                remedy="give fewer --workers or more memory",
-            )
+    left = deque(todo)
+    while left:
+        suspects: list[tuple[NightJob, dict | None]] = []
+        with worker_pool(workers, _start_worker) as pool:
+            # Few at a time: a worker that dies takes those that wait with it and does not say
+            # whose fault it was.
+            waiting: dict[Future, tuple[NightJob, dict | None]] = {}
+            while (left or waiting) and not suspects:
+                while left and len(waiting) < 2 * workers:
+                    try:
+                        waiting[pool.submit(prepare_one, *left[0])] = left[0]
+                    except BrokenProcessPool:
+                        break
+                    left.popleft()
+                if not waiting:
+                    break
+                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    night = waiting.pop(future)
+                    outcome = _outcome(future)
+                    if outcome is None:
+                        suspects.append(night)
+                    else:
+                        yield outcome
+            for future in wait(waiting).done:
+                outcome = _outcome(future)
+                if outcome is None:
+                    suspects.append(waiting[future])
+                else:
+                    yield outcome
+        for job, row in suspects:  # each in a process of its own, then the rest in a new pool
+            with worker_pool(1, _start_worker) as pool:
+                yield _outcome(pool.submit(prepare_one, job, row)) or NightOutcome(
+                    job.path, job.night, finding="the process preparing it died (out of memory?)",
+                    remedy="give fewer --workers or more memory",
+                )
 
 
 def _outcome(done: Future) -> NightOutcome | None:
@@ -232,23 +217,7 @@ def _outcome(done: Future) -> NightOutcome | None:
         return None
 
 
-@contextlib.contextmanager
-def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    # "spawn": forking a process that holds JAX's or BLAS' threads can deadlock.
-    before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
-    try:
-        yield pool
-        pool.shutdown()
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in set(multiprocessing.active_children()) - before:
-            process.terminate()
-        raise
-
-
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA", "VECLIB_MAXIMUM"):
         os.environ[f"{name}_NUM_THREADS"] = "1"  # for libraries loaded from here on
     from threadpoolctl import threadpool_limits

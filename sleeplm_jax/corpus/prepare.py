@@ -1,56 +1,53 @@
 """From recordings to a corpus: nights in parallel, a split by subject, shards, a manifest.
 
-A corpus folder holds `nights/` (two files per night, kept so that only what changed is redone),
-`shards-<hash>/`, `corpus.json`, and `failures.csv` where something failed. The manifest names the
-folder of shards, so replacing this one file is what makes a new state of the corpus valid;
-whatever is interrupted before leaves the old state whole.
+A corpus folder, here or in an object store, holds `nights/` (two files per night, kept so that
+only what changed is redone), `shards-<hash>/`, `corpus.json`, and `failures.csv` where something
+failed. The manifest names the folder of shards, so replacing this one file is what makes a new
+state of the corpus valid; whatever is interrupted before leaves the old state whole.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-import platform
-import secrets
-import shutil
+import os
 import time
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-from sleeplm_jax.config import STAGES, SignalSpec
-from sleeplm_jax.corpus.builder import SPLITS, PackedNight, pack
-from sleeplm_jax.corpus.discovery import (
-    Found,
-    code_version,
-    file_state,
-    find_recordings,
-    night_file,
-    remove_leftovers,
-)
-from sleeplm_jax.corpus.files import TEMPORARY, content_sha256, file_sha256, write_csv, write_json
-from sleeplm_jax.corpus.manifest import CORPUS_FORMAT, MANIFEST, Corpus, read_manifest
-from sleeplm_jax.corpus.pool import NightJob, default_workers, read_row, run_nights
+from sleeplm_jax.config import SignalSpec
+from sleeplm_jax.corpus.discovery import Found, code_version, find_recordings, unlisted
+from sleeplm_jax.corpus.jobs import NightJob, is_current, read_rows
+from sleeplm_jax.corpus.manifest import Corpus
+from sleeplm_jax.corpus.packing import commit, corpus_hash, is_there, tidy
+from sleeplm_jax.corpus.pool import NightOutcome, default_workers, run_nights
 from sleeplm_jax.corpus.progress import Progress, say
-from sleeplm_jax.corpus.splits import read_splits, split_subjects
-from sleeplm_jax.corpus.subjects import named_row, read_subjects
+from sleeplm_jax.corpus.selection import select
+from sleeplm_jax.corpus.splits import assign, read_splits
+from sleeplm_jax.corpus.subjects import Named, named_row, read_subjects
 from sleeplm_jax.corpus.summary import summary
-from sleeplm_jax.errors import CorpusError, UserError
+from sleeplm_jax.errors import CorpusError
+from sleeplm_jax.files import (
+    TEMPORARY,
+    Place,
+    content_sha256,
+    file_states,
+    place,
+    remove_leftovers,
+    write_csv,
+)
 from sleeplm_jax.recordings.montage import load_montage
+from sleeplm_jax.recordings.prepare import TRIM
+from sleeplm_jax.recordings.trim import Trim
 
 FAILURES = "failures.csv"
-PACKAGES = (
-    "sleeplm_jax", "numpy", "scipy", "edfio", "mne", "sleepecg", "tensorflow-datasets",
-    "array_record",
-)
+RUNNERS = ("pool", "beam")
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A recording that could not be prepared."""
+    """A recording that could not be prepared, or a folder that could not be searched."""
 
     file: str
     finding: str
@@ -73,9 +70,60 @@ class PrepareResult:
         return self.corpus.hash
 
 
+@dataclass(frozen=True)
+class Survey:
+    """What lies before `prepare_corpus`: the recordings and what an earlier call left of them."""
+
+    out: Place
+    nights: Place
+    found: list[Found]
+    unlisted: list[CorpusError]  # folders that could not be searched
+    jobs: list[NightJob]
+    there: dict[str, list]  # name -> state of the files in `nights`
+    rows: dict[str, dict]  # night -> what an earlier call noted
+    named: dict[str, Named]  # night -> whose it is, where a file of subjects says it
+    selection: dict | None = None  # how nights were selected, for the manifest
+
+
+def survey(
+    recordings: list[Path],
+    out: Path | Place | str,
+    cohort: str | None = None,
+    spec: SignalSpec = SignalSpec(),
+    montage: Path | str | None = None,
+    subjects_file: Path | None = None,
+    trim: Trim = TRIM,
+    selection_file: Path | None = None,
+) -> Survey:
+    """Looks at recordings and corpus without writing anything; arguments as `prepare_corpus`."""
+    out = place(out)
+    if montage is not None:
+        load_montage(montage)  # a mistake in it is the user's, not every recording's
+    problems: list[OSError] = []
+    found = find_recordings(recordings, leave_out=out, unreadable=problems)
+    found, selection = select(found, selection_file) if selection_file else (found, None)
+    named = read_subjects(subjects_file, found) if subjects_file else {}
+    nights = out / "nights"
+    there = file_states(nights)
+    _refuse_other_folder(nights, found, there)
+    settings = {
+        "code": code_version(), "cohort": cohort,
+        "spec": content_sha256(dataclasses.asdict(spec)),
+        "montage": _montage_hash(montage), "trim": content_sha256(dataclasses.asdict(trim)),
+    }
+    jobs = [
+        NightJob(f.path, f.night, f.folder, cohort, montage, spec, trim, settings, nights)
+        for f in found
+    ]
+    rows = read_rows(nights, [job.night for job in jobs], there)
+    return Survey(
+        out, nights, found, list(map(unlisted, problems)), jobs, there, rows, named, selection
+    )
+
+
 def prepare_corpus(
     recordings: list[Path],
-    out: Path,
+    out: Path | Place | str,
     cohort: str | None = None,
     workers: int | None = None,
     spec: SignalSpec = SignalSpec(),
@@ -85,58 +133,55 @@ def prepare_corpus(
     splits_file: Path | None = None,
     montage: Path | str | None = None,
     subjects_file: Path | None = None,
+    trim: Trim = TRIM,
+    stratify: tuple[str, ...] = (),
+    runner: str = "pool",
+    beam_flags: str = "",
+    selection_file: Path | None = None,
 ) -> PrepareResult:
-    """Builds or updates the corpus in folder `out` from recording files and folders of them.
+    """Builds or updates the corpus in `out`, a folder or an address, from files and folders.
 
     The corpus holds exactly the recordings given: a night that an earlier call prepared and this
     one does not name leaves it. Recordings whose bytes, scoring, montage and preparing code are
     unchanged are not prepared again. A bad recording is reported in `failed` and in
-    `failures.csv`, the others go on. `splits` are the shares of subjects in train, val and test,
-    drawn with `seed`; `splits_file` (see `splits.read_splits`) places subjects by name, as
+    `failures.csv`, the others go on; so is a folder that cannot be searched. `splits` are the
+    shares of subjects in train, val and test, drawn with `seed`, by `stratify` (see
+    `splits.split_subjects`); `splits_file` (see `splits.read_splits`) places subjects by name, as
     "subject" or "cohort/subject". `subjects_file` (see `subjects.read_subjects`) says whose
     recording is whose, before the montage's rule for file names; another file of subjects
-    prepares nothing again. With `progress` a summary is printed at the end. The same input gives
-    the same `hash`, whatever `workers` is.
+    prepares nothing again. `selection_file` (see `selection.py`) keeps the recordings it names,
+    and the manifest says who selected them. `runner`: "pool" (processes of this machine) or "beam"
+    with `beam_flags` (see `beam.run_nights_on_beam`). With `progress` a summary is printed at the
+    end. The same input gives the same `hash`, whatever `workers` and `runner` are.
 
     Raises CorpusError when a path does not exist, nothing is found, no recording could be
-    prepared, or the splits or subjects do not fit.
+    prepared, or the splits or subjects do not fit; UserError for an address that cannot be used.
     """
     started = time.monotonic()
-    out = Path(out)
     if len(splits) != 3 or min(splits) < 0 or sum(splits) <= 0:
         raise CorpusError("splits", f"shares {splits}", "give three shares >= 0, as 0.8 0.1 0.1")
     if workers is not None and workers < 1:
         raise CorpusError("workers", f"is {workers}", "give 1 or more")
-    if montage is not None:
-        load_montage(montage)  # a mistake in it is the user's, not every recording's
+    if runner not in RUNNERS:
+        raise CorpusError("--runner", f"is {runner!r}", f"choose from {', '.join(RUNNERS)}")
     placed = read_splits(splits_file) if splits_file else {}
-    found = find_recordings(recordings, leave_out=out)
-    named = read_subjects(subjects_file, found) if subjects_file else {}
-    nights = out / "nights"
-    _refuse_other_folder(out, nights, found)
+    seen = survey(
+        recordings, out, cohort, spec, montage, subjects_file, trim, selection_file
+    )
+    out, nights = seen.out, seen.nights
     nights.mkdir(parents=True, exist_ok=True)
     for folder in (out, nights):
         remove_leftovers(folder)
 
-    settings = content_sha256({
-        "code": code_version(), "spec": dataclasses.asdict(spec), "cohort": cohort,
-        "montage": _montage_text(montage),
-    })
-    jobs = [
-        NightJob(f.path, f.night, f.folder, cohort, montage, spec, settings, nights) for f in found
-    ]
-    kept: dict[str, dict] = {}
-    todo = []
-    for job in jobs:
-        row = read_row(nights, job.night)
-        if row and _is_current(row, job):
-            kept[job.night] = row
-        else:
-            todo.append((job, row))
-    failures: list[Failure] = []
+    kept = {job.night: seen.rows[job.night] for job in seen.jobs
+            if is_current(seen.rows.get(job.night), job, seen.there)}
+    todo = [(job, seen.rows.get(job.night)) for job in seen.jobs if job.night not in kept]
+    failures = [Failure(e.where, e.finding, e.remedy) for e in seen.unlisted]
     prepared: list[str] = []
-    outcomes = run_nights(todo, workers or default_workers(len(todo)))
+    outcomes = _outcomes(todo, out, workers, runner, beam_flags)
     with contextlib.closing(outcomes), Progress("nights", len(todo), enabled=progress) as bar:
+        for failure in failures:
+            bar.note(f"failed: {failure.file}: {failure.finding}")
         for outcome in outcomes:
             if outcome.row is None:
                 failures.append(Failure(str(outcome.path), outcome.finding, outcome.remedy))
@@ -152,31 +197,30 @@ def prepare_corpus(
     if not kept:
         raise CorpusError(
             out,
-            f"none of {len(found)} recordings could be prepared (first: {failures[0].finding})",
+            f"none of {len(seen.found)} recordings could be prepared "
+            f"(first: {failures[0].finding})",
             f"see {out / FAILURES}",
         )
 
     for night, row in kept.items():
-        kept[night] = named_row(nights, night, row, named.get(night))
-    rows = _assign(kept, placed, splits, seed, splits_file, bool(failures))
-    content = {
-        "format": CORPUS_FORMAT, "spec": dataclasses.asdict(spec),
-        "nights": [{k: row[k] for k in ("recording", "cohort", "subject", "split", "sha256")}
-                   for row in rows],
-    }
-    digest = content_sha256(json.loads(json.dumps(content)))
-    packed = not _holds(out, digest)
+        kept[night] = named_row(nights, night, row, seen.named.get(night))
+    rows = sorted(
+        ({**row["about"], "sha256": row["sha256"], "night": night} for night, row in kept.items()),
+        key=lambda row: (row["cohort"], row["night"]),  # the order of the samples
+    )
+    rows = assign(rows, placed, splits, seed, splits_file, bool(failures), stratify)
+    digest = corpus_hash(rows, spec, seen.selection)
+    packed = not is_there(out, digest)
     if packed:
-        manifest = {
-            **_summary(rows, spec, digest), "splits_seed": seed, "splits_shares": list(splits),
-            "shards": _pack(rows, spec, out, nights, digest, progress),
-        }
-        write_json(out / MANIFEST, manifest)  # from here on the corpus is the new one
-    _tidy(out, nights, kept)
+        further = {"splits_seed": seed, "splits_shares": list(splits),
+                   "splits_strata": list(stratify), "selection": seen.selection}  # fmt: skip
+        commit(rows, spec, out, nights, digest, further, progress)
+    if not seen.unlisted:  # what lies in a folder that cannot be read today is not withdrawn
+        tidy(out, nights, kept)
     corpus = Corpus.open(out)
     if progress:
         unnamed = sum(row["ruled"] is None and not row["about"]["simulated"]
-                      for night, row in kept.items() if night not in named)
+                      for night, row in kept.items() if night not in seen.named)
         say(summary(corpus, unnamed, len(failures), out / FAILURES))
     return PrepareResult(
         corpus=corpus,
@@ -188,16 +232,27 @@ def prepare_corpus(
     )
 
 
-def _refuse_other_folder(out: Path, nights: Path, found: list[Found]) -> None:
+def _outcomes(
+    todo: list[tuple[NightJob, dict | None]], out: Place, workers: int | None, runner: str,
+    beam_flags: str,
+) -> Iterator[NightOutcome]:
+    if runner == "beam":
+        from sleeplm_jax.corpus.beam import run_nights_on_beam
+
+        return run_nights_on_beam(todo, out / f"{TEMPORARY}beam", beam_flags)
+    return run_nights(todo, workers or default_workers(len(todo)))
+
+
+def _refuse_other_folder(nights: Place, found: list[Found], there: dict[str, list]) -> None:
     """CorpusError where a corpus would write among somebody's own files, and tidy them away."""
-    if not nights.is_dir():
-        return
-    own = (".npz", ".json")
     foreign = sorted(
-        p.name for p in nights.iterdir()
-        if p.is_dir() or not (p.suffix in own or p.name.startswith(TEMPORARY))
+        name for name in there
+        if not (name.endswith((".npz", ".json")) or name.startswith(TEMPORARY))
     )
-    foreign += [f.path.name for f in found if f.path.resolve().parent == nights.resolve()]
+    if isinstance(nights, Path) and nights.is_dir():
+        foreign += sorted(entry.name for entry in os.scandir(nights) if entry.is_dir())
+        here = nights.resolve()
+        foreign += [f.path.name for f in found if f.path.resolve().parent == here]
     if foreign:
         raise CorpusError(
             nights,
@@ -206,135 +261,17 @@ def _refuse_other_folder(out: Path, nights: Path, found: list[Found]) -> None:
         )
 
 
-def _montage_text(montage: Path | str | None) -> str | None:
+def _montage_hash(montage: Path | str | None) -> str | None:
     """A user's montage file enters the nights' keys by content, a packaged one by its name."""
     if montage is None:
         return None
     path = Path(montage)
-    return path.read_text(encoding="utf-8") if path.is_file() else str(montage)
+    return content_sha256(path.read_text(encoding="utf-8")) if path.is_file() else str(montage)
 
 
-def _is_current(row: dict, job: NightJob) -> bool:
-    """Whether a night's row still holds, judged without reading the recording."""
-    try:
-        return (
-            row["settings"] == job.settings
-            and row["state"] == job.state()
-            and row["night_state"] == file_state(night_file(job.nights, job.night))
-        )
-    except (OSError, KeyError, UserError):
-        return False  # whatever is wrong, the worker will say it
-
-
-def _assign(
-    kept: dict[str, dict], placed: dict[str, str], shares: tuple[float, float, float], seed: int,
-    splits_file: Path | None, some_failed: bool,
-) -> list[dict]:
-    """The manifest's rows of the nights, each with its split, in the order of the samples."""
-    rows = sorted(
-        ({**row["about"], "sha256": row["sha256"], "night": night} for night, row in kept.items()),
-        key=lambda row: (row["cohort"], row["night"]),
-    )
-    subjects = {f"{row['cohort']}/{row['subject']}": row["subject"] for row in rows}
-    fixed = {
-        full: placed.get(full, placed.get(short))
-        for full, short in subjects.items() if full in placed or short in placed
-    }
-    absent = sorted(set(placed) - set(subjects) - set(subjects.values()))
-    if absent and not some_failed:  # a misspelt test subject would be trained on
-        raise CorpusError(
-            splits_file, f"names subjects that no recording belongs to: {', '.join(absent)}",
-            f"choose from {', '.join(sorted(subjects.values())[:20])}",
-        )
-    chosen = split_subjects(list(subjects), shares, seed, fixed)
-    return [{**row, "split": chosen[f"{row['cohort']}/{row['subject']}"]} for row in rows]
-
-
-def _holds(out: Path, digest: str) -> bool:
-    """Whether the corpus in `out` already is the one with this hash, undamaged."""
-    try:
-        if read_manifest(out)["hash"] != digest:
-            return False
-        Corpus.open(out)
-    except CorpusError:
-        return False
-    return True
-
-
-def _pack(
-    rows: list[dict], spec: SignalSpec, out: Path, nights: Path, digest: str, progress: bool
-) -> dict[str, Any]:
-    """Writes the shards beside those in use and returns the manifest's entry for them."""
-    listed = {
-        split: [PackedNight(night_file(nights, row["night"]), row["samples"])
-                for row in rows if row["split"] == split and row["samples"]]
-        for split in SPLITS
-    }
-    partial = out / f"{TEMPORARY}{secrets.token_hex(4)}"
-    folder = f"shards-{digest[:12]}"
-    try:
-        with Progress("packing", sum(row["samples"] for row in rows), enabled=progress) as bar:
-            shards = pack(listed, spec, partial, bar.advance)
-        files = [
-            {"name": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
-            for path in sorted(shards.iterdir())
-        ]
-        if (out / folder).exists():  # same content, but damaged or left by an interruption
-            shutil.rmtree(out / folder)
-        shards.rename(out / folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return {"folder": folder, "files": files}
-
-
-def _summary(rows: list[dict], spec: SignalSpec, digest: str) -> dict[str, Any]:
-    splits = {}
-    for split in SPLITS:
-        members = [row for row in rows if row["split"] == split]
-        stages = Counter()
-        for row in members:
-            stages.update(row["stages"])
-        splits[split] = {
-            "subjects": len({(row["cohort"], row["subject"]) for row in members}),
-            "nights": len(members),
-            "samples": sum(row["samples"] for row in members),
-            "stages": {name: stages[name] for name in (*STAGES, "unscored", "movement")},
-        }
-    return {
-        "format": CORPUS_FORMAT,
-        "hash": digest,
-        "spec": dataclasses.asdict(spec),
-        "simulated": any(row["simulated"] for row in rows),
-        "simulated_nights": sum(row["simulated"] for row in rows),
-        "cohorts": dict(sorted(Counter(row["cohort"] for row in rows).items())),
-        "splits": splits,
-        "nights": rows,
-        "versions": {"python": platform.python_version()}
-        | {name: _version(name) for name in PACKAGES},
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _write_failures(out: Path, failures: list[Failure]) -> None:
+def _write_failures(out: Place, failures: list[Failure]) -> None:
     if failures:
         rows = [dataclasses.astuple(failure) for failure in failures]
         write_csv(out / FAILURES, ("file", "finding", "remedy"), rows)
     else:
         (out / FAILURES).unlink(missing_ok=True)
-
-
-def _tidy(out: Path, nights: Path, kept: dict[str, dict]) -> None:
-    """Removes what the committed corpus does not use: a withdrawn recording leaves no copy."""
-    for path in nights.iterdir():
-        if path.stem not in kept:
-            path.unlink()
-    current = read_manifest(out)["shards"]["folder"]
-    for folder in out.glob("shards-*"):
-        if folder.name != current:
-            shutil.rmtree(folder, ignore_errors=True)

@@ -19,6 +19,7 @@ class Progress:
 
     def __init__(self, what: str, total: int, enabled: bool = True):
         self.what, self.total, self.done = what, total, 0
+        self.speaks = enabled  # notes are for when there is nothing to count, too
         self.enabled = enabled and total > 0
         self.started = time.monotonic()
         self.spoke = -PLAIN_EVERY  # the first piece is reported at once
@@ -65,5 +66,5 @@ class Progress:
         """A line of its own, above the bar."""
         if self._bar:
             self._bar.console.print(text, style="red", highlight=False, markup=False)
-        elif self.enabled:
+        elif self.speaks:
             print(text, file=sys.stderr, flush=True)

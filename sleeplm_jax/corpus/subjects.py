@@ -1,24 +1,33 @@
-"""Whose recording is whose, where a file says it: nights of one person must share a split."""
+"""Whose recording is whose, where a file says it: people and families must not be torn apart."""
 
 from __future__ import annotations
 
 import csv
+from dataclasses import dataclass
 from pathlib import Path
 
-from sleeplm_jax.corpus.discovery import Found, file_state, night_file
-from sleeplm_jax.corpus.files import file_sha256, write_json
+from sleeplm_jax.corpus.discovery import Found
+from sleeplm_jax.corpus.jobs import night_file, row_file
 from sleeplm_jax.corpus.nightfile import rename_subject
-from sleeplm_jax.corpus.pool import row_file
 from sleeplm_jax.errors import CorpusError
+from sleeplm_jax.files import Place, file_sha256, file_state, write_json
 
 REMEDY = "give a CSV file with the columns recording,subject, a row for each file stem"
 
 
-def read_subjects(path: Path, found: list[Found]) -> dict[str, str]:
-    """Night id -> subject, from a CSV file with the columns recording and subject.
+@dataclass(frozen=True)
+class Named:
+    """What a file of subjects says of a night; `family` None: what the file's name gives."""
+
+    subject: str
+    family: str | None = None
+
+
+def read_subjects(path: Path, found: list[Found]) -> dict[str, Named]:
+    """Night id -> whose it is, from a CSV file with the columns recording, subject and any family.
 
     `recording` is a file's stem, or its name in the corpus where several files share the stem.
-    Recordings without a row keep the subject that their file's name gives.
+    Recordings without a row, and families left empty, are as their file's name says.
     Raises CorpusError for an unreadable file, missing columns or values, a recording that is not
     among `found`, one that fits several of them, or two rows for one.
     """
@@ -40,10 +49,11 @@ def read_subjects(path: Path, found: list[Found]) -> dict[str, str]:
     for one in found:
         for name in (one.path.stem, one.night):
             by_name.setdefault(name, set()).add(one.night)
-    subjects: dict[str, str] = {}
+    subjects: dict[str, Named] = {}
     for number, row in enumerate(rows, start=2):
         recording, subject = ((row[n] or "").strip() for n in ("recording", "subject"))
-        if not recording or not subject or not subject.isprintable():
+        family = (row.get("family") or "").strip()
+        if not recording or not subject or not (subject + family).isprintable():
             raise CorpusError(path, f"row {number} lacks a recording or a subject", REMEDY)
         # A night's own name first: "a" is also the stem of the night "p1-a" elsewhere.
         fits = {recording} & {one.night for one in found} or by_name.get(recording, set())
@@ -60,23 +70,25 @@ def read_subjects(path: Path, found: list[Found]) -> dict[str, str]:
         night = fits.pop()
         if night in subjects:
             raise CorpusError(path, f"row {number} names {recording!r} again", "keep one row")
-        subjects[night] = subject
+        subjects[night] = Named(subject, family or None)
     return subjects
 
 
-def named_row(nights: Path, night: str, row: dict, subject: str | None) -> dict:
-    """The row of a night that is `subject`'s; None: of the one that its file's name gives.
+def named_row(nights: Place, night: str, row: dict, named: Named | None) -> dict:
+    """The row of a night that is whose `named` says; None: whose its file's name says.
 
-    The night file is rewritten where it names another; nothing is measured again.
+    The night file is rewritten where it names another subject; nothing is measured again.
     """
-    subject = subject or row["file_subject"]
-    if row["about"]["subject"] == subject:
+    subject = named.subject if named else row["file_subject"]
+    family = (named.family if named else None) or row["file_family"]
+    about = {**row["about"], "subject": subject, "family": family}
+    if about == row["about"]:
         return row
-    path = night_file(nights, night)
-    rename_subject(path, subject)
-    row = {
-        **row, "about": {**row["about"], "subject": subject},
-        "night_state": file_state(path), "sha256": file_sha256(path),
-    }
+    another = row["about"]["subject"] != subject
+    row = {**row, "about": about}
+    if another:
+        path = night_file(nights, night)
+        rename_subject(path, subject)
+        row |= {"night_state": file_state(path), "sha256": file_sha256(path)}
     write_json(row_file(nights, night), row)
     return row

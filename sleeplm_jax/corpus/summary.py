@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from sleeplm_jax.corpus.builder import SPLITS
 from sleeplm_jax.corpus.manifest import Corpus
+from sleeplm_jax.files import Place
 
 
-def summary(corpus: Corpus, unnamed: int, failed: int, failures: Path) -> list[str]:
+def summary(corpus: Corpus, unnamed: int, failed: int, failures: Place) -> list[str]:
     """Lines about a corpus: nights, splits, stages, doubts, failures, place.
 
     `unnamed` nights have a subject that is only their file's name; `failed` recordings are

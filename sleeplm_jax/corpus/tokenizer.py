@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from sleeplm_jax.config import CAPTION_KINDS
-from sleeplm_jax.corpus.files import file_sha256, write_atomically, write_json
 from sleeplm_jax.corpus.manifest import Corpus
 from sleeplm_jax.errors import CorpusError
+from sleeplm_jax.files import Place, file_sha256, place, write_atomically, write_json
 
 MODEL, ABOUT = "tokenizer.model", "tokenizer.json"
 TOKENIZER_FORMAT = 1
@@ -39,12 +39,12 @@ class Tokenizer:
     about: dict[str, Any]
 
     @classmethod
-    def load(cls, path: str | Path) -> Tokenizer:
+    def load(cls, path: str | Place) -> Tokenizer:
         """The tokenizer in a folder (a corpus, a run).
 
         Raises CorpusError when it is absent, damaged, or of another format version.
         """
-        folder = Path(path)
+        folder = place(path)
         train = "run `sleeplm tokenizer --corpus CORPUS`"
         try:
             about = json.loads((folder / ABOUT).read_text())
@@ -79,7 +79,7 @@ class Tokenizer:
             ) from error
         return made
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Place) -> None:
         """Writes both files into `folder`; `tokenizer.json`, written last, makes them valid."""
         write_atomically(folder / MODEL, self.model)
         write_json(folder / ABOUT, self.about)
@@ -163,15 +163,27 @@ def train_tokenizer(
             return present
     except CorpusError:
         pass
-    sentences = _Counted(training_sentences(corpus, seed, max_sentences))
+    tokenizer = trained(corpus, settings)
+    tokenizer.save(corpus.path)
+    return tokenizer
+
+
+def trained(corpus: Corpus, settings: dict[str, Any]) -> Tokenizer:
+    """The tokenizer that `settings` (of `Tokenizer.about`) give on the train split; not saved.
+
+    Raises CorpusError when that split has nothing to train on.
+    """
+    import sentencepiece
+
+    sentences = _Counted(training_sentences(corpus, settings["seed"], settings["max_sentences"]))
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=sentences, model_writer=model, model_type="bpe",
-            vocab_size=vocab_size, hard_vocab_limit=False, byte_fallback=True,
+            vocab_size=settings["vocab_size"], hard_vocab_limit=False, byte_fallback=True,
             pad_id=PAD, bos_id=BOS, eos_id=EOS, unk_id=UNK,
             normalization_rule_name="identity", remove_extra_whitespaces=False,
-            split_digits=split_digits, num_threads=1, minloglevel=2,
+            split_digits=settings["split_digits"], num_threads=1, minloglevel=2,
             input_sentence_size=0, shuffle_input_sentence=False,
         )
     except RuntimeError as error:
@@ -190,8 +202,23 @@ def train_tokenizer(
     }
     tokenizer = Tokenizer(model.getvalue(), about)
     about["vocab_size"] = tokenizer.vocab_size
-    tokenizer.save(corpus.path)
     return tokenizer
+
+
+def retrained(corpus: Corpus, tokenizer: Tokenizer) -> Tokenizer | None:
+    """`tokenizer` trained anew on the train split as its settings say: the same bytes prove it.
+
+    None where this version words captions otherwise, or another sentencepiece is installed:
+    then other bytes prove nothing.
+    """
+    import sentencepiece
+
+    settings = tokenizer.about["settings"]
+    now = {"captions": captions_version(), "sentencepiece": sentencepiece.__version__,
+           "wordings": WORDINGS}  # fmt: skip
+    if any(settings.get(name) != value for name, value in now.items()):
+        return None
+    return trained(corpus, settings)
 
 
 def training_sentences(corpus: Corpus, seed: int, max_sentences: int) -> Iterator[str]:

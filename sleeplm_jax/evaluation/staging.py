@@ -48,13 +48,15 @@ def prompted_staging(
     signals: np.ndarray,
     stages: np.ndarray,
     subjects: np.ndarray,
+    clean: np.ndarray | None = None,
     *,
     seed: int = 0,
 ) -> dict:
     """`agreement` of both prompt ensembles on signal embeddings [N, D] with stages [N].
 
-    subjects: [N], for the interval. JSON-able: {"in_template": {...}, "held_out": {...}}, each
-    with the prompts used.
+    subjects: [N], for the interval. clean: bool [N], epochs without artefacts in the EEG.
+    JSON-able: {"in_template": {...}, "held_out": {...}}, each with the prompts used; and
+    "clean_epochs", the first of them on the clean epochs alone, where some are not clean.
     """
     from sleeplm_jax.captions.prompts import stage_prompts
 
@@ -67,6 +69,11 @@ def prompted_staging(
         shares = stage_probabilities(similarity, model.logit_scale)
         result[name] = agreement(stages, similarity.argmax(-1), shares, subjects, seed=seed)
         result[name]["prompts"] = {stage: list(prompts[stage]) for stage in STAGES}
+        if not held_out and clean is not None and clean.any() and not clean.all():
+            result["clean_epochs"] = agreement(
+                stages[clean], similarity[clean].argmax(-1), shares[clean], subjects[clean],
+                seed=seed,
+            )
     return result
 
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from sleeplm_jax import __version__
 from sleeplm_jax.config import CAPTION_KINDS
-from sleeplm_jax.corpus.files import write_atomically
 from sleeplm_jax.corpus.manifest import Corpus
 from sleeplm_jax.errors import CheckpointError, CorpusError
 from sleeplm_jax.evaluation import captions
@@ -23,6 +22,7 @@ from sleeplm_jax.evaluation.probe import probe
 from sleeplm_jax.evaluation.retrieval import retrieval
 from sleeplm_jax.evaluation.staging import prompted_staging, unit
 from sleeplm_jax.evaluation.table import table
+from sleeplm_jax.files import write_atomically
 
 __all__ = ["evaluate", "people_seen", "refuse_trained_subjects", "result_path", "table", "write"]
 
@@ -82,13 +82,15 @@ def evaluate(
             "nights": len(corpus.nights(split)),
             "epochs": len(rows),
             "scored_epochs": int((held["stage"] >= 0).sum()),
+            "clean_epochs": int(held["clean"].sum()),
+            "mask_artefacts": list(model.config.data.mask_artefacts),
             "sampled": None if len(rows) == corpus.samples(split) else {"seed": seed},
             "note": _note(people_seen(model, corpus, split, "train"), chose,
                           len(corpus.subjects(split)), len(np.unique(held["subject"]))),
         }
         if objective.contrastive > 0:
             result["prompted_staging"] = prompted_staging(
-                model, held["embedding"], held["stage"], held["subject"], seed=seed
+                model, held["embedding"], held["stage"], held["subject"], held["clean"], seed=seed
             )
         fit = {
             part: _embed(model, corpus, part, chosen, bar, f"linear head: {part}", False)
@@ -126,18 +128,19 @@ def refuse_trained_subjects(model, corpus: Corpus, split: str) -> bool:
 def people_seen(model, corpus: Corpus, split: str, part: str) -> list[str] | None:
     """Subjects of `split`, sorted, that were in `part` (train, val) of the corpus of the run.
 
-    Known by "cohort/subject", and by the hash of a prepared night where the run lists these. None
-    when the run's provenance names neither; an empty list when none is known again.
+    Known by "cohort/subject", and by the hash of a night's signals, whatever its name and scoring,
+    where the run lists these. None when the run's provenance names neither; an empty list when
+    none is known again.
     """
     about = model.about.get("corpus", {})
-    names, nights = (about.get(name, {}).get(part) for name in ("subjects", "nights"))
-    if names is None and nights is None:
+    names, signals = (about.get(name, {}).get(part) for name in ("subjects", "signals"))
+    if names is None and signals is None:
         return None
-    names, nights = set(names or ()), set(nights or ())
+    names, signals = set(names or ()), set(signals or ())
     return sorted({
         person for night in corpus.nights(split)
         for person in (f"{night['cohort']}/{night['subject']}",)
-        if person in names or night.get("sha256") in nights
+        if person in names or night["signals_sha256"] in signals
     })
 
 
@@ -161,13 +164,16 @@ def write(result: dict, out: Path) -> Path:
 def _embed(model, corpus, split, rows, bar, label, texts: bool = True) -> dict:
     """Embeddings, features and what they belong to, [N, ...]; records where `texts`."""
     want_embedding = texts and model.config.objective.contrastive > 0
-    parts: dict[str, list] = {"stage": [], "subject": [], "keys": [], "features": []}
+    parts: dict[str, list] = {
+        "stage": [], "subject": [], "keys": [], "features": [], "clean": [],
+    }
     if want_embedding:
         parts["embedding"] = []
     records: list[dict] = []
     advance = bar(label, len(rows))
-    for epochs in batches(corpus, split, rows):
+    for epochs in batches(corpus, split, rows, mask_artefacts=model.config.data.mask_artefacts):
         parts["stage"].append(epochs.stage)
+        parts["clean"].append(epochs.clean)
         parts["subject"].append(epochs.subject)
         parts["keys"].append(epochs.keys)
         if want_embedding:
@@ -215,7 +221,8 @@ def _captions(model, corpus, split, rows, bar, seed: int) -> dict:
     some = rows if len(rows) <= CAPTION_SAMPLES else np.sort(
         rng.choice(rows, CAPTION_SAMPLES, replace=False)
     )
-    epochs = next(batches(corpus, split, some, size=len(some)))
+    epochs = next(batches(corpus, split, some, size=len(some),
+                          mask_artefacts=model.config.data.mask_artefacts))
     training = choose_rows(corpus, "train", UNIGRAM_SAMPLES, seed + 1)
     train_records, advance = [], bar("training captions (unigram)", len(training))
     for part in batches(corpus, "train", training):

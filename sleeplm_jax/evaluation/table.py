@@ -18,6 +18,7 @@ WAYS = (("text_to_signal", "text → signal"), ("signal_to_text", "signal → te
 TASKS = (
     ("Prompted staging", ("prompted_staging", "in_template")),
     ("  held-out wording", ("prompted_staging", "held_out")),
+    ("  epochs with clean EEG", ("prompted_staging", "clean_epochs")),
     ("Linear head, same encoder", ("linear_head",)),
 )
 

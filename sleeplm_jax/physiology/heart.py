@@ -37,7 +37,7 @@ def beat_times(ecg: Trace) -> np.ndarray:
     values = trace.values.astype(np.float64)
     if len(values) < 4 * trace.rate or np.ptp(values) == 0:
         return np.zeros(0)
-    if _points_down(trace):
+    if points_down(trace):
         values = -values
     found = np.asarray(detect_heartbeats(values, trace.rate), int)
     reach = max(round(0.05 * trace.rate), 1)
@@ -54,7 +54,7 @@ def beat_times(ecg: Trace) -> np.ndarray:
     return np.unique(times)
 
 
-def _points_down(ecg: Trace) -> bool:
+def points_down(ecg: Trace) -> bool:
     """Whether QRS complexes point down: extremes of 2-s windows (each holds a beat), 5-30 Hz."""
     beats = bandpass(ecg, 5.0, min(30.0, 0.49 * ecg.rate)).values
     window = round(2 * ecg.rate)

@@ -12,6 +12,7 @@ import numpy as np
 from sleeplm_jax.config import CAPTION_CHANNELS, SLEEPLM_CHANNELS, STAGES
 from sleeplm_jax.errors import ConfigError
 from sleeplm_jax.physiology import breathing, heart, muscle, spectral
+from sleeplm_jax.physiology.artefacts import unmeasurable
 from sleeplm_jax.physiology.epochs import EPOCH_SECONDS, GROSS, cut, usable
 from sleeplm_jax.recordings.night import Event, Night
 
@@ -36,6 +37,12 @@ AROUSALS = frozenset({"arousal"})
 RESPIRATORY = frozenset(
     {"obstructive_apnea", "central_apnea", "mixed_apnea", "hypopnea", "rera"}
 )
+# Kinds that a record has no word for: what may be a breathing event is `other` there, the rest is
+# nothing that an epoch could be said to be free of.
+RECORD_KINDS = {
+    "cheyne_stokes": "other", "snore": "other",
+    "heart_rhythm": None, "body_position": None, "note": None,
+}  # fmt: skip
 LEAST_EVENT = 0.5  # s: what is shorter is a mark of a moment, not an interval
 LEAST_PART = 1.0  # s: less of an event at an epoch's border belongs to the epoch next door
 CANONICAL = SLEEPLM_CHANNELS + CAPTION_CHANNELS
@@ -90,8 +97,9 @@ def measure_night(night: Night) -> list[dict]:
     """Measure `night`: one JSON-able record per epoch of `night.stages`, in order.
 
     Works on `night.traces` (native rates, physical units). A channel that is absent, masked in
-    `night.mask`, flat, non-finite or grossly disturbed in an epoch gives no number there and
-    stands in that record's `missing`. The form of a record is captions/record.schema.json.
+    `night.mask`, flat, non-finite or grossly disturbed in an epoch, or marked in
+    `night.artefacts` by what `artefacts.UNMEASURABLE` names, gives no number there and stands in
+    that record's `missing`. The form of a record is captions/record.schema.json.
     Raises ConfigError where a sample of the night's spec is no 30-s epoch.
     """
     if night.spec.seconds != EPOCH_SECONDS:
@@ -106,7 +114,7 @@ def measure_night(night: Night) -> list[dict]:
         trace = night.traces.get(channel)
         if trace is None or not len(trace.values):
             continue
-        shown = _shown(night, channel)
+        shown = _shown(night, channel) & ~unmeasurable(night, channel)
         if channel in ("POS", "HR", "SpO2"):  # steps: judged by their values, below
             good[channel] = shown
             continue
@@ -209,9 +217,13 @@ def _place_events(events: tuple[Event, ...], records: list[dict]) -> None:
 
     Not stated are events under LEAST_EVENT (zero-length marks) and, of an event across a border,
     a part under LEAST_PART unless it is the event's longest. Such an epoch cannot claim to be
-    free of the event's group either: the group leaves its "scored".
+    free of the event's group either: the group leaves its "scored". The same holds for the epoch
+    of an event whose time in it is not known (`Event.timed`): an interval would be invented.
     """
     for event in sorted(events, key=lambda e: (e.onset, e.end, e.kind)):
+        kind = RECORD_KINDS.get(event.kind, event.kind)
+        if kind is None:
+            continue
         first = int(event.onset // EPOCH_SECONDS)
         last = int(max(math.ceil(event.end / EPOCH_SECONDS) - 1, first))
         parts = {
@@ -224,18 +236,18 @@ def _place_events(events: tuple[Event, ...], records: list[dict]) -> None:
             if epoch >= len(records):
                 continue
             zero = epoch * EPOCH_SECONDS
-            if event.duration < LEAST_EVENT - 1e-6 or (
+            if not event.timed or event.duration < LEAST_EVENT - 1e-6 or (
                 epoch != longest and until - begin < LEAST_PART - 1e-6
             ):
                 if until - begin >= 0.05 or first == last:  # else its 0.1-s times show nothing
                     record = records[epoch]
-                    denied = _groups(event.kind)
+                    denied = _groups(kind)
                     record["scored"] = [g for g in record["scored"] if g not in denied]
                 continue
             onset, end = round(begin, 1), round(until, 1)
             records[epoch]["events"].append(
                 {
-                    "kind": event.kind,
+                    "kind": kind,
                     "onset": onset,
                     "end": end,
                     "continues_from": event.onset < zero,

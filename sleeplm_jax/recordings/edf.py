@@ -15,92 +15,21 @@ from pathlib import Path
 import numpy as np
 
 from sleeplm_jax.errors import RecordingError
+from sleeplm_jax.recordings.recording import (
+    FASTEST_HZ,
+    LARGEST,
+    LONGEST_S,
+    Recording,
+    SignalInfo,
+    unreadable,
+)
 
 MAX_SIGNALS = 2048
 # edfio holds a whole BDF in memory, several times over; an EDF is memory-mapped.
 MAX_BDF_BYTES = 2 << 30
 # Onsets of EDF+D records that differ from the regular grid by more than this are a gap (s).
 GAP_TOLERANCE = 0.02
-# A damaged record duration turns a night into months; the tensors of a longer file do not fit
-# a machine's memory either.
-LONGEST_S = 7 * 86_400
-# Physical values beyond this are no measurement in any unit; sums of their squares overflow.
-LARGEST = 1e12
-FASTEST_HZ = 50_000
 _SIGNAL_FIELDS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)
-
-
-@dataclass(frozen=True)
-class SignalInfo:
-    """The header of one signal, without anything about the person."""
-
-    label: str
-    unit: str  # as the file says
-    rate: float  # Hz
-    physical_min: float
-    physical_max: float
-    samples: int
-    prefilter: str
-    transducer: str
-    readable: bool = True  # False where the calibration is undefined (min equals max)
-
-
-class Recording:
-    """An open EDF or BDF file: `signals`, `duration_s`, `start` (clock time or None), `flags`.
-
-    `start` is the time of day only. `read(i)` gives signal i in the file's physical units.
-    """
-
-    def __init__(self, path, signals, duration_s, start, flags, sources, edf=None):
-        self.path: Path = path
-        self.signals: tuple[SignalInfo, ...] = signals
-        self.duration_s: float = duration_s
-        self.start: datetime.time | None = start
-        self.flags: tuple[str, ...] = flags
-        self._sources = sources
-        self._edf = edf
-
-    def annotations(self) -> list[tuple[float, float, str]]:
-        """(onset s, duration s, text) of the file's own EDF+ annotations, in order; 0 s for none.
-
-        Empty for a plain EDF. Raises RecordingError where they cannot be read.
-        """
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                notes = self._edf.annotations if self._edf is not None else ()
-            return [(float(n.onset), float(n.duration or 0.0), n.text) for n in notes]
-        except Exception as error:
-            raise _unreadable(self.path, error) from None
-
-    def read(self, index: int) -> np.ndarray:
-        """Samples of signal `index`, float64 [samples], in the file's physical unit.
-
-        Raises RecordingError where the signal's calibration is undefined or the file changed.
-        """
-        info = self.signals[index]
-        if not info.readable:
-            raise RecordingError(
-                self.path,
-                f"signal {info.label!r} has no calibration (no usable range in the header)",
-                "leave that signal out or export the recording again",
-            )
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                values = self._sources[index].data
-        except Exception as error:
-            raise _unreadable(self.path, error) from None
-        return values[: info.samples]
-
-
-def _unreadable(path: Path, error: Exception) -> RecordingError:
-    # The text of a library's exception may quote header bytes, names included: only its type.
-    return RecordingError(
-        path,
-        f"cannot be read as EDF/EDF+/BDF ({type(error).__name__})",
-        "export the recording again as EDF+ from the recording software",
-    )
 
 
 def _integer(path: Path, raw: bytes, name: str, low: int, high: int) -> int:
@@ -325,7 +254,7 @@ def _start_time(edf) -> tuple[datetime.time | None, tuple[str, ...]]:
             return None, ("invalid_start: the header's start date or time is not valid",)
 
 
-def open_recording(path: Path | str) -> Recording:
+def open_edf(path: Path) -> Recording:
     """Open an EDF, EDF+ or BDF file; samples are read only when asked for.
 
     Raises RecordingError for a file that is absent, of another format, truncated, without data
@@ -333,7 +262,6 @@ def open_recording(path: Path | str) -> Recording:
     without a gap is read; an invalid start date is a flag and `start` is None.
     Format: Kemp & Olivan 2003 (EDF+), https://www.edfplus.info/specs/edfplus.html.
     """
-    path = Path(path)
     layout = check_layout(path)
     if layout.record_s == 0:
         raise RecordingError(
@@ -355,9 +283,9 @@ def open_recording(path: Path | str) -> Recording:
         except UnicodeDecodeError as error:
             failure = error
         except Exception as error:
-            raise _unreadable(path, error) from None
+            raise unreadable(path, error) from None
     else:
-        raise _unreadable(path, failure)
+        raise unreadable(path, failure)
     if not infos:
         raise RecordingError(
             path, "holds annotations only, no signals", "give the recording's signal file"
@@ -367,7 +295,7 @@ def open_recording(path: Path | str) -> Recording:
     except RecordingError:
         raise
     except Exception as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     start, flags = _start_time(edf)
     flags = layout.flags + flags + jumps
     flags += tuple(
@@ -375,7 +303,14 @@ def open_recording(path: Path | str) -> Recording:
         for info in infos
         if not info.readable
     )
-    return Recording(path, infos, layout.records * layout.record_s, start, flags, edf.signals, edf)
+
+    def notes():
+        return [(float(n.onset), float(n.duration or 0.0), n.text) for n in edf.annotations]
+
+    return Recording(
+        path, infos, layout.records * layout.record_s, start, flags,
+        lambda index: edf.signals[index].data, notes,
+    )
 
 
 def _signal_info(signal, layout: Layout) -> SignalInfo:

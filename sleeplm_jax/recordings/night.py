@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from sleeplm_jax.config import SignalSpec
-
-
-# Bits of Night.artefacts, the first the lowest: bit i is set for reason ARTEFACTS[i].
-ARTEFACTS = ("flat", "clipped", "movement", "pop", "lead_off", "dropout", "mains", "ecg")
+from sleeplm_jax.config import ARTEFACTS, CANONICAL_CHANNELS, SignalSpec
 
 
 @dataclass(frozen=True)
@@ -21,6 +18,9 @@ class Trace:
     values: np.ndarray  # float32 [samples]
     rate: float  # Hz
     unit: str
+    # Share of each second's samples at a limit of the file's range, float32 [whole seconds], of
+    # any signal that enters; None where nothing reaches a limit or the limits are not known.
+    railed: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,37 @@ class Night:
     simulated: bool = False
     rules: str = "unknown"
     provenance: Provenance = Provenance()
-    # uint8 [E, C], bits of ARTEFACTS: why a channel of an epoch is not to be trusted; 0 where it is
+    # uint8 [E, all of config.CANONICAL_CHANNELS], bits of ARTEFACTS: why a channel of an epoch is
+    # not to be trusted, 0 where nothing is known against it. None: not looked for.
     artefacts: np.ndarray | None = None
     extra: dict = field(default_factory=dict)
+
+
+def artefact_bits(names: tuple[str, ...]) -> int:
+    """The bits of `names` (of ARTEFACTS) together; ValueError for another name."""
+    return sum(1 << ARTEFACTS.index(name) for name in set(names))
+
+
+def trusted(mask: np.ndarray, artefacts: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+    """`mask` bool [..., C] without the channels that carry one of the artefacts `names`.
+
+    `artefacts` uint8 [..., C]. Where that would leave no channel at all, the sample keeps its mask:
+    a sample without input is none.
+    """
+    left = mask & ((artefacts & np.uint8(artefact_bits(names))) == 0)
+    return np.where(left.any(axis=-1, keepdims=True), left, mask)
+
+
+def shown(night: Night, names: tuple[str, ...]) -> Night:
+    """`night` as a model sees it that was trained without channels carrying the artefacts `names`.
+
+    They are masked as missing, their signals zero (codes -1); the rest is as it was.
+    """
+    if night.artefacts is None or not names:
+        return night
+    columns = [CANONICAL_CHANNELS.index(channel) for channel in night.spec.channels]
+    mask = trusted(night.mask, night.artefacts[:, columns], names)
+    signals = night.signals.copy()
+    for c, channel in enumerate(night.spec.channels):
+        signals[night.mask[:, c] & ~mask[:, c], c] = -1 if channel == "POS" else 0
+    return dataclasses.replace(night, mask=mask, signals=signals)

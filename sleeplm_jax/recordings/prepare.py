@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +11,24 @@ from sleeplm_jax.config import UNSCORED, SignalSpec
 from sleeplm_jax.errors import RecordingError
 from sleeplm_jax.recordings import signals as dsp
 from sleeplm_jax.recordings.channels import CHANNELS, MICROVOLT, POSITION_UNKNOWN, Channel
-from sleeplm_jax.recordings.edf import Recording, open_recording
-from sleeplm_jax.recordings.montage import (
-    Montage,
+from sleeplm_jax.recordings.montage import Montage, load_montage
+from sleeplm_jax.recordings.montage_match import (
+    ambiguity,
+    candidates,
+    check_ambiguity,
     choose_montage,
-    load_montage,
-    read_channel,
-    recording_name,
-    resolve,
-    ruled_subject,
-    subject_of,
     unresolved_reasons,
 )
-from sleeplm_jax.recordings.night import Night, Resolution, Scoring, Trace
+from sleeplm_jax.recordings.montage_read import read_live_channel
+from sleeplm_jax.recordings.montage_subjects import (
+    Person,
+    family_of,
+    person_of,
+    recording_name,
+)
+from sleeplm_jax.recordings.night import Night, Provenance, Resolution, Scoring, Trace
+from sleeplm_jax.recordings.opening import open_recording
+from sleeplm_jax.recordings.recording import Recording
 from sleeplm_jax.recordings.scoring import (
     OWN_ANNOTATIONS,
     find_scoring,
@@ -30,8 +36,10 @@ from sleeplm_jax.recordings.scoring import (
     read_scoring,
 )
 from sleeplm_jax.recordings.stages import EPOCH_S
+from sleeplm_jax.recordings.trim import Span, Trim, find_span
 
 SLEEPLM = SignalSpec()
+TRIM = Trim()
 ARTEFACT_FLAG = 0.01  # share of epochs left out of the scale that is worth a flag
 AMPLITUDE_PIECES = 60  # half an hour, spread over the night, tells volts from microvolts
 # Samples of one channel that are filtered at once, at some 40 bytes each; a week at 400 Hz.
@@ -45,14 +53,17 @@ def prepare_night(
     cohort: str | None = None,
     montage: str | Path | Montage | None = None,
     spec: SignalSpec = SLEEPLM,
+    trim: Trim = TRIM,
 ) -> Night:
     """A recording and its scoring as tensors: signals [E, C, T] for C = spec.channels.
 
     `scoring`: a file, None, or "auto": what `find_scoring` finds beside the recording, else stages
     among the recording's own annotations. `montage`:
-    a name, a file or a Montage; without one `choose_montage` decides. E is the number of whole
-    samples of `spec.seconds`. Raises RecordingError for what cannot be turned into tensors;
-    everything doubtful but usable is one line in `Night.flags`.
+    a name, a file or a Montage; without one `choose_montage` decides. `trim` says which part of
+    the recording becomes the night (where stated, lights off to on); all times of the night count
+    from there, and `extra["trim"]` says what was cut. E is the number of whole samples of
+    `spec.seconds` in it. Raises RecordingError for what cannot be turned into tensors; everything
+    doubtful but usable is one line in `Night.flags`.
     """
     recording = open_recording(path)
     chosen = _montage(recording, cohort, montage)
@@ -70,21 +81,27 @@ def prepare_night(
             f"channels {', '.join(unknown)} are not canonical",
             f"choose from {', '.join(CHANNELS)}",
         )
-    resolved = resolve(recording, chosen)
+    scored, more = _scoring(recording, scoring, chosen.dialect)
+    span = find_span(trim, scored, recording.duration_s, spec)
+    scored, more = span.scoring(scored), more + span.flags
+    epochs = int(span.seconds / spec.seconds + 1e-6)
+    resolved: dict[str, Resolution | None] = {}
     flags = list(recording.flags)
     traces: dict[str, Trace] = {}
-    for name, resolution in tuple(resolved.items()):
+    around: dict[str, Trace] = {}  # the same with a filter's margin, where there is more
+    for name in CHANNELS:
+        resolution, trace, dead = _live(recording, chosen, name, wanted=name in spec.channels)
+        flags += _dead_flags(name, resolution, dead)
+        if resolution is None and (alike := ambiguity(recording, chosen, name)):
+            flags.append(f"ambiguous: {name}: {alike}, taken as missing")
+        resolved[name] = resolution
         if resolution is None:
-            continue
-        trace = _trace(recording, resolution)
-        if reason := _dead(name, resolution, trace):
-            flags.append(reason)
-            resolved[name] = None
             continue
         if resolution.stand_in:
             flags.append(f"stand_in: {name} is {resolution.source}")
-        flags += _trace_flags(name, resolution, trace)
-        traces[name] = trace
+        around[name] = span.around(trace)
+        traces[name] = span.cut(around[name])
+        flags += _trace_flags(name, resolution, traces[name])
 
     samples = epochs * spec.samples
     out = np.zeros((epochs, len(spec.channels), spec.samples), np.float32)
@@ -98,8 +115,10 @@ def prepare_night(
             continue
         if name not in traces:
             continue
-        found, more = _standardised(CHANNELS[name], traces[name], spec, epochs, samples)
-        flags += more
+        found, doubts = _standardised(
+            CHANNELS[name], traces[name], around[name], span, spec, epochs, samples
+        )
+        flags += doubts
         if found is None:
             del traces[name]
             resolved[name] = None
@@ -113,10 +132,10 @@ def prepare_night(
             f"{len(recording.signals)} signals under the montage {chosen.name!r}",
             "look at `sleeplm inspect` and give a montage (YAML) that names its signals",
         )
-    scored, more = _scoring(recording, scoring)
+    person = person_of(path, cohort, chosen)
     return Night(
         recording=recording_name(path),
-        subject=subject_of(path, cohort, chosen),
+        subject=person.subject,
         cohort=cohort or chosen.name,
         path=Path(path),
         spec=spec,
@@ -131,13 +150,25 @@ def prepare_night(
         flags=tuple(flags) + more,
         simulated=chosen.simulated,
         rules=scored.rules if scored else "unknown",
+        provenance=_provenance(scored, person),
         extra={
             "montage": chosen.name,
-            "ruled_subject": ruled_subject(path, cohort, chosen),
-            "duration_s": recording.duration_s,
-            "start_clock": recording.start.isoformat("seconds") if recording.start else None,
+            "ruled_subject": person.ruled,
+            "placed": person.placed,
+            "family": family_of(path, cohort, chosen),
+            "duration_s": span.seconds,
+            "start_clock": span.clock(recording.start),
+            "trim": span.record,
         },
     )
+
+
+def _provenance(scored: Scoring | None, person: Person) -> Provenance:
+    """What the scoring states, and of the person what a table of participants does."""
+    stated = scored.provenance if scored else Provenance()
+    return replace(stated, **{
+        key: getattr(person, key) for key in ("age", "sex", "bmi") if getattr(stated, key) is None
+    })
 
 
 def _montage(recording: Recording, cohort, montage) -> Montage:
@@ -146,8 +177,35 @@ def _montage(recording: Recording, cohort, montage) -> Montage:
     return choose_montage(recording, cohort) if montage is None else load_montage(montage)
 
 
-def _trace(recording: Recording, resolution: Resolution) -> Trace:
-    """`read_channel`, refused where filtering it would not fit a machine's memory."""
+def _live(recording: Recording, montage: Montage, name: str, wanted: bool = False):
+    """(resolution, trace, dead) of the first candidate that is not flat all night, else Nones.
+
+    `dead`: (resolution, what never changes) of those before it. Raises RecordingError where the
+    channel is `wanted` and missing because a label is ambiguous.
+    """
+    dead: list[tuple[Resolution, str]] = []
+    for resolution in candidates(recording, montage, name):
+        trace = _trace(recording, resolution)
+        if isinstance(trace, Trace):
+            return resolution, trace, dead
+        dead.append((resolution, trace))
+    if wanted:
+        check_ambiguity(recording, montage, name)
+    return None, None, dead
+
+
+def _dead_flags(name: str, resolution: Resolution | None, dead: list) -> list[str]:
+    """One line of what was flat all night, and whether anything took its place."""
+    if not dead:
+        return []
+    found = "; ".join(f"{one.source}: {reason}" for one, reason in dead)
+    if resolution is None:
+        return [f"flat: {name} ({found}), taken as missing"]
+    return [f"fallback: {name} is {resolution.source} ({found})"]
+
+
+def _trace(recording: Recording, resolution: Resolution) -> Trace | str:
+    """`read_live_channel`, refused where filtering it would not fit a machine's memory."""
     samples = recording.signals[resolution.terms[0][0]].samples
     if samples > MOST_SAMPLES:
         raise RecordingError(
@@ -156,16 +214,7 @@ def _trace(recording: Recording, resolution: Resolution) -> Trace:
             f"{resolution.rate:g} Hz), at most {MOST_SAMPLES} a signal are read",
             "split the recording, or export it at a lower sampling rate",
         )
-    return read_channel(recording, resolution)
-
-
-def _dead(name: str, resolution: Resolution, trace: Trace) -> str | None:
-    """The flag of a channel that is flat all night, as a lead never put on is; else None."""
-    flat = name != "POS" and np.ptp(trace.values) == 0
-    if not flat and not CHANNELS[name].step:  # a level that only steps between epochs is no signal
-        epochs = int(len(trace.values) / trace.rate / EPOCH_S + 1e-6)
-        flat = epochs > 0 and dsp.flat_epochs(trace.values, trace.rate, EPOCH_S, epochs).all()
-    return f"flat: {name} ({resolution.source}) never changes, taken as missing" if flat else None
+    return read_live_channel(recording, resolution)
 
 
 def _trace_flags(name: str, resolution: Resolution, trace: Trace) -> list[str]:
@@ -198,17 +247,27 @@ def _amplitude(channel: Channel, trace: Trace) -> float:
     window = min(len(trace.values), max(1, round(EPOCH_S * trace.rate)))
     blocks = trace.values[: len(trace.values) // window * window].reshape(-1, window)
     chosen = np.unique(np.linspace(0, len(blocks) - 1, AMPLITUDE_PIECES).astype(int))
-    pieces = [dsp.band_pass(blocks[i], trace.rate, channel.band) for i in chosen]
-    return float(np.median([piece.std() for piece in pieces]))
+    pieces = dsp.band_pass(blocks[chosen], trace.rate, channel.band)
+    return float(np.median(pieces.std(axis=1)))
 
 
-def _standardised(channel: Channel, trace: Trace, spec: SignalSpec, epochs: int, samples: int):
-    """((signals [E, T], mask [E], offset, scale) or None, flags) of one channel but POS."""
+def _standardised(
+    channel: Channel, trace: Trace, around: Trace, span: Span, spec: SignalSpec, epochs: int,
+    samples: int,
+):
+    """((signals [E, T], mask [E], offset, scale) or None, flags) of one channel but POS.
+
+    Filtered with what lies `around` the span, so that a cut is no edge; scaled by the span alone.
+    """
     if channel.step:
         values = dsp.hold(trace.values, trace.rate, spec.rate, samples).astype(np.float64)
         flat = np.zeros(epochs, bool)  # a held value is information, not a dead lead
     else:
-        values = dsp.filtered(trace.values, trace.rate, channel.band, spec.rate, samples)
+        lead, tail = int(span.lead * spec.rate), int(span.tail * spec.rate)
+        whole = dsp.filtered(
+            around.values, around.rate, channel.band, spec.rate, lead + samples + tail
+        )
+        values = whole[lead : lead + samples]
         flat = dsp.flat_epochs(trace.values, trace.rate, spec.seconds, epochs)
     windows = max(1, int(samples / spec.rate / EPOCH_S + 1e-6))
     window = min(samples, round(EPOCH_S * spec.rate))
@@ -241,15 +300,17 @@ def _positions(trace: Trace | None, spec: SignalSpec, epochs: int):
     return held, (held != POSITION_UNKNOWN).any(axis=1)
 
 
-def _scoring(recording: Recording, scoring) -> tuple[Scoring | None, tuple[str, ...]]:
+def _scoring(recording: Recording, scoring, dialect) -> tuple[Scoring | None, tuple[str, ...]]:
     if scoring == "auto":
         scoring = find_scoring(recording.path)
         if scoring is None:
-            scored, flags = read_own_scoring(recording)
+            scored, flags = read_own_scoring(recording, dialect)
             return scored, flags or ("unscored: no scoring file",)
     if scoring is None:
         return None, ("unscored: no scoring file",)
-    scored = read_scoring(scoring, recording.duration_s, recording.start)
+    scored = read_scoring(
+        scoring, recording.duration_s, recording.start, dialect, recording.path
+    )
     return scored, scored.flags
 
 
@@ -276,16 +337,16 @@ def inspect_recording(
     """
     recording = open_recording(path)
     chosen = _montage(recording, cohort, montage)
-    resolved = resolve(recording, chosen)
-    flags, uses, dead = list(recording.flags), {}, {}
-    for name, resolution in tuple(resolved.items()):
+    resolved: dict[str, Resolution | None] = {}
+    flags, uses, flat = list(recording.flags), {}, {}
+    for name in CHANNELS:
+        resolution, trace, dead = _live(recording, chosen, name)  # as prepare takes it
+        flags += _dead_flags(name, resolution, dead)
+        if resolution is None and (alike := ambiguity(recording, chosen, name)):
+            flags.append(f"ambiguous: {name}: {alike}, taken as missing")
+        flat[name] = [f"{one.source}: {reason}" for one, reason in dead]
+        resolved[name] = resolution
         if resolution is None:
-            continue
-        trace = _trace(recording, resolution)
-        if reason := _dead(name, resolution, trace):  # as prepare takes it
-            flags.append(reason)
-            dead[name] = f"{resolution.source}: never changes"
-            resolved[name] = None
             continue
         for index, _ in resolution.terms:
             uses.setdefault(index, []).append(name)
@@ -299,7 +360,7 @@ def inspect_recording(
         if found := find_scoring(recording.path):
             scoring = found.name
         else:
-            own, more = read_own_scoring(recording)
+            own, more = read_own_scoring(recording, chosen.dialect)
             scoring = OWN_ANNOTATIONS if own else None
             flags += more
     except RecordingError as error:
@@ -316,10 +377,10 @@ def inspect_recording(
         "signals": [_signal(recording, i, uses.get(i, [])) for i in range(len(recording.signals))],
         "missing": [name for name, resolution in resolved.items() if resolution is None],
         "unresolved": {
-            name: list(reasons)
+            name: reasons
             for name, resolution in resolved.items()
-            if resolution is None and (reasons := [dead[name]] if name in dead
-                                       else unresolved_reasons(recording, chosen, name))
+            if resolution is None
+            and (reasons := [*flat[name], *unresolved_reasons(recording, chosen, name)])
         },
         "flags": flags,
         "scoring": scoring,
@@ -327,7 +388,8 @@ def inspect_recording(
 
 
 def _described(resolution: Resolution) -> dict:
-    keys = ("source", "unit", "file_unit", "rate", "scale", "stand_in", "why", "citation")
+    keys = ("source", "unit", "file_unit", "rate", "scale", "stand_in", "transducer", "polarity",
+            "why", "citation")  # fmt: skip
     return {key: getattr(resolution, key) for key in keys} | {"labels": list(resolution.labels)}
 
 

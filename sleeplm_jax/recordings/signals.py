@@ -18,7 +18,7 @@ CLIP = 6.0  # z units, as SleepLM's sibling loader clamps
 
 
 def band_pass(values: np.ndarray, rate: float, band: tuple[float, float] | None) -> np.ndarray:
-    """Zero-phase Butterworth pass band over the whole night, float64 [samples].
+    """Zero-phase Butterworth pass band along the last axis (a whole night), float64, same shape.
 
     4th order each way, second-order sections (a 0.3 Hz b,a filter at 512 Hz is numerically
     unstable). A cut-off the native rate cannot hold is left out: a 1-Hz signal passes whole.
@@ -36,7 +36,7 @@ def band_pass(values: np.ndarray, rate: float, band: tuple[float, float] | None)
     else:
         sos = signal.butter(4, (low, high), "bandpass", fs=rate, output="sos")
     # Some time constants of the slowest corner at either end; less where the piece is short.
-    padding = min(len(values) - 1, int(3 * rate / low))
+    padding = min(values.shape[-1] - 1, int(3 * rate / low))
     return signal.sosfiltfilt(sos, values, padlen=max(padding, 0))
 
 

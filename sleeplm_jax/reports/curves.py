@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sleeplm_jax.corpus.files import write_atomically
 from sleeplm_jax.errors import CheckpointError
+from sleeplm_jax.files import write_atomically
 from sleeplm_jax.reports.figure import STYLE, png_bytes, pyplot
 from sleeplm_jax.reports.palette import INK, MUTED, RULE
 

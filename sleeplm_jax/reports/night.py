@@ -11,8 +11,10 @@ import numpy as np
 from sleeplm_jax import __version__
 from sleeplm_jax.captions.prompts import stage_prompts
 from sleeplm_jax.config import CAPTION_CHANNELS, STAGES
-from sleeplm_jax.corpus.files import write_atomically
+from sleeplm_jax.corpus.fingerprints import signals_sha256
+from sleeplm_jax.corpus.nightfile import quantise
 from sleeplm_jax.evaluation.agreement import agreement
+from sleeplm_jax.files import write_atomically
 from sleeplm_jax.recordings.night import Night
 from sleeplm_jax.reports import figure
 from sleeplm_jax.reports.palette import (
@@ -105,11 +107,16 @@ def describe_night(
 def seen_in_training(model, night: Night) -> str | None:
     """"train" or "val" where the run's provenance names this night's person there, else None.
 
-    People are known by name ("cohort/subject"): under another name nobody is recognised.
+    People are known by name ("cohort/subject"), a night under another name by its signals.
     """
-    people = model.about.get("corpus", {}).get("subjects", {})
+    corpus = model.about.get("corpus", {})
+    people, nights = corpus.get("subjects", {}), corpus.get("signals", {})
     person = f"{night.cohort}/{night.subject}"
-    return next((split for split in SEEN if person in people.get(split, ())), None)
+    signals = signals_sha256(quantise(night.signals, night.spec.channels), night.mask)
+    return next(
+        (split for split in SEEN
+         if person in people.get(split, ()) or signals in nights.get(split, ())), None,
+    )
 
 
 def _headline(night: Night, compared: dict) -> str:

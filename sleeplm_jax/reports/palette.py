@@ -35,7 +35,9 @@ EVENT_NAMES = {
     "obstructive_apnea": "Obstructive apnoea", "central_apnea": "Central apnoea",
     "mixed_apnea": "Mixed apnoea", "hypopnea": "Hypopnoea", "rera": "RERA",
     "desaturation": "Desaturation", "arousal": "Arousal", "limb_movement": "Limb movement",
-    "periodic_limb_movement": "Periodic limb movement", "artefact": "Artefact", "other": "Other",
+    "periodic_limb_movement": "Periodic limb movement", "cheyne_stokes": "Cheyne-Stokes breathing",
+    "snore": "Snoring", "heart_rhythm": "Heart rhythm", "body_position": "Body position",
+    "artefact": "Artefact", "note": "Note", "other": "Other",
 }
 POSITIONS = {0: "right", 1: "left", 2: "supine", 3: "prone", 4: "upright"}
 POSITION_COLOURS = {

@@ -20,7 +20,7 @@ from sleeplm_jax.evaluation.staging import (
     stage_similarities,
     unit,
 )
-from sleeplm_jax.recordings.night import Night
+from sleeplm_jax.recordings.night import Night, shown
 from sleeplm_jax.reports.palette import HYPNOGRAM_ORDER
 
 # In words of the captions, in no caption's sentence. Words that no caption uses are not learned
@@ -79,11 +79,12 @@ def read_night(
     seed: int = 0,
     progress: Callable[[float], None] = lambda share: None,
 ) -> NightReading:
-    """Runs the model over the night. records: one an epoch (or None): what was measured.
+    """Runs the model over the night, as much of it as it was trained to see.
 
-    Deterministic in `seed`, which draws only the wording of measured captions. `progress` is
-    called with the share done.
+    records: one an epoch (or None): what was measured. Deterministic in `seed`, which draws only
+    the wording of measured captions. `progress` is called with the share done.
     """
+    night = shown(night, model.config.data.mask_artefacts)
     embedded = []
     for start in range(0, len(night.signals), EPOCHS_A_CALL):
         rows = slice(start, start + EPOCHS_A_CALL)

@@ -58,3 +58,17 @@ def _length(seconds: float) -> str:
 
 def _value(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
+
+
+def checks(found: list) -> Table:
+    """`corpus.check.check_corpus`'s result as a rich table."""
+    table = Table(title="Checks", title_justify="left", pad_edge=False)
+    for heading in ("check", "looked at", "found"):
+        table.add_column(heading)
+    for check in found:
+        verdict = "[red]a leak or damage[/]" if check.findings else "nothing"
+        if check.looked_at.startswith("not "):
+            verdict = ""
+        notes = "".join(f"\n[dim]{escape(note)}[/]" for note in check.notes)
+        table.add_row(check.name, escape(check.looked_at), verdict + notes)
+    return table

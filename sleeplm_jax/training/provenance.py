@@ -13,7 +13,7 @@ import jax
 from sleeplm_jax import __version__
 from sleeplm_jax.config import RunConfig
 from sleeplm_jax.corpus.builder import SPLITS
-from sleeplm_jax.corpus.files import write_json
+from sleeplm_jax.files import write_json
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy",
             "tensorflow-datasets", "sentencepiece")
@@ -46,7 +46,9 @@ def write_provenance(folder: Path, config: RunConfig, corpus, tokenizer) -> None
             "hash": corpus.hash, "simulated": corpus.simulated,
             "subjects": {split: corpus.subjects(split) for split in SPLITS},
             # By content too: names can be given anew, recordings stay what they are.
-            "nights": {split: [n["sha256"] for n in corpus.nights(split)] for split in SPLITS},
+            "signals": {
+                split: [n["signals_sha256"] for n in corpus.nights(split)] for split in SPLITS
+            },
         },
         "tokenizer": {"hash": tokenizer.hash, "vocab_size": tokenizer.vocab_size},
     }

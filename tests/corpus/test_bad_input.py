@@ -7,13 +7,13 @@ import shutil
 import pytest
 
 from sleeplm_jax.corpus.discovery import find_recordings
-from sleeplm_jax.corpus.files import write_csv, write_json
 from sleeplm_jax.corpus.manifest import Corpus
 from sleeplm_jax.corpus.prepare import prepare_corpus
 from sleeplm_jax.corpus.splits import read_splits
 from sleeplm_jax.corpus.tokenizer import Tokenizer, train_tokenizer
 from sleeplm_jax.errors import CorpusError, RecordingError
-from sleeplm_jax.recordings.montage import recording_name
+from sleeplm_jax.files import write_csv, write_json
+from sleeplm_jax.recordings.montage_subjects import recording_name
 from tests.corpus.test_discovery import edf
 
 

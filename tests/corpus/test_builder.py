@@ -1,10 +1,11 @@
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from sleeplm_jax.config import SignalSpec
+from sleeplm_jax.config import CANONICAL_CHANNELS, SignalSpec
 from sleeplm_jax.corpus import builder
 from sleeplm_jax.corpus.builder import PackedNight, pack
 from sleeplm_jax.corpus.manifest import Source
@@ -34,10 +35,23 @@ def test_samples_hold_what_the_nights_held_in_their_order(tmp_path):
         np.testing.assert_array_equal(sample["signal"], wanted)
         assert sample["signal"].dtype == np.int16
         np.testing.assert_array_equal(sample["mask"], night.mask[epoch])
+        assert sample["artefact"].tolist() == [0] * 10
         np.testing.assert_array_equal(sample["scale"], night.scale)
         assert (sample["recording"], sample["epoch"]) == (night.recording, epoch)
         assert sample["stage"] == night.stages[epoch]
         assert sample["record"] == handmade.records(night)[epoch]
+
+
+def test_artefact_bits_travel_in_the_order_of_the_samples_channels(tmp_path):
+    spec = SignalSpec(channels=("O2", "C4", "ECG", "POS"))
+    night = handmade.night(3, spec=spec)
+    bits = np.random.default_rng(4).integers(0, 256, (3, len(CANONICAL_CHANNELS)), np.uint8)
+    night = replace(night, artefacts=bits)
+    source = Source(pack({"train": written(tmp_path, night)}, spec, tmp_path / "out"), "train")
+    for epoch in range(3):
+        wanted = [bits[epoch, CANONICAL_CHANNELS.index(name)] for name in spec.channels]
+        assert source[epoch]["artefact"].dtype == np.uint8
+        assert source[epoch]["artefact"].tolist() == wanted
 
 
 def test_epochs_without_any_channel_are_left_out(tmp_path):

@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import pytest
@@ -73,3 +74,38 @@ def test_a_file_named_hypnogram_is_no_recording(tmp_path, simulated_folder):
     shutil.copy(simulated_folder / "sim-3-0000.edf", tmp_path / "p1_eeg.edf")
     shutil.copy(simulated_folder / "sim-3-0000.edf", tmp_path / "p1_hypnogram.edf")
     assert [found.night for found in find_recordings([tmp_path])] == ["p1_eeg"]
+
+
+def test_other_formats_are_found_and_the_same_night_is_taken_once(tmp_path):
+    for name in ("a/psg.edf", "a/psg.h5", "b/night.h5", "c/slp01a.hea", "c/slp01a.dat", "d/u.rec"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"0")
+    found = {f.path.relative_to(tmp_path).as_posix() for f in find_recordings([tmp_path])}
+    assert found == {"a/psg.edf", "b/night.h5", "c/slp01a.hea", "d/u.rec"}
+
+
+@pytest.fixture
+def locked(tmp_path, monkeypatch):
+    """A folder with a recording, and one below it that may not be listed (by root it may be)."""
+    edf(tmp_path / "a.edf", "EEG")
+    edf(tmp_path / "locked" / "b.edf", "EEG")
+    real = os.scandir
+
+    def scandir(path="."):
+        if path in (tmp_path / "locked", str(tmp_path / "locked")):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    return tmp_path
+
+
+def test_a_folder_that_cannot_be_listed_is_said(locked):
+    problems = []
+    assert [f.night for f in find_recordings([locked], unreadable=problems)] == ["a"]
+    assert [error.filename for error in problems] == [str(locked / "locked")]
+    with pytest.raises(CorpusError, match=r"locked: folder cannot be listed \(Permission denied\)"):
+        find_recordings([locked])
+    with pytest.raises(CorpusError, match="folder cannot be listed"):
+        find_recordings([locked / "locked"], unreadable=[])

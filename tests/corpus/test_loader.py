@@ -7,6 +7,7 @@ import pytest
 from sleeplm_jax.captions.record import caption_keys
 from sleeplm_jax.config import CAPTION_KINDS, SLEEPLM_CHANNELS, CaptionMix, DataConfig
 from sleeplm_jax.corpus.loader import Loader
+from sleeplm_jax.recordings.night import artefact_bits
 
 DATA = DataConfig(text_length=96, pair_probability=0.5, channel_dropout=0.5, prefetch=3)
 POSITION = SLEEPLM_CHANNELS.index("POS")
@@ -32,6 +33,7 @@ def test_form_of_a_batch(loader):
     form = {name: (array.dtype.name, array.shape) for name, array in batch.items()}
     assert form == {
         "signal": ("float32", (8, 10, 1920)), "channel_mask": ("bool", (8, 10)),
+        "artefact": ("uint8", (8, 10)),
         "text": ("int32", (8, 96)), "prefix": ("int32", (8, 2)), "keys": ("int32", (8, 5)),
         "kinds": ("bool", (8, 5)), "stage": ("int32", (8,)), "index": ("int32", (8,)),
     }  # fmt: skip
@@ -271,3 +273,68 @@ def test_a_pair_that_does_not_fit_keeps_its_first_kind_whole(corpus, tokenizer):
         assert (a["prefix"] >= 0).sum() == a["kinds"].sum()
         dropped += not fits
     assert 0 < dropped < 60 and long.cut_share(60) == 0
+
+
+class Marked:
+    """A source whose samples carry the artefact bits `bits` uint8 [C]."""
+
+    def __init__(self, source, bits):
+        self.source, self.bits = source, bits
+
+    def __len__(self):
+        return len(self.source)
+
+    def __getitem__(self, index):
+        return self.source[index] | {"artefact": self.bits}
+
+
+def marked_loader(corpus, tokenizer, data, **marks):
+    bits = np.zeros(len(SLEEPLM_CHANNELS), np.uint8)
+    for channel, names in marks.items():
+        bits[SLEEPLM_CHANNELS.index(channel.replace("_", "-"))] = artefact_bits(names)
+    made = Loader(corpus, "train", tokenizer, data, seed=5)
+    made._source = Marked(made._source, bits)
+    return made, bits
+
+
+def test_channels_with_masked_artefacts_are_no_input_and_nothing_is_said_of_them(
+    corpus, tokenizer
+):
+    data = replace(DATA, channel_dropout=0.0, captions=CaptionMix(0, 1, 0, 0, 0))
+    made, bits = marked_loader(
+        corpus, tokenizer, data, C3=("lead_off",), C4=("movement", "mains"), ECG=("flat", "pop"),
+    )
+    c3, c4, ecg = (SLEEPLM_CHANNELS.index(name) for name in ("C3", "C4", "ECG"))
+    seen = list(itertools.islice(made.eval_batches(16), 2)) + [made.batch(0, 16)]
+    for batch in seen:
+        assert not batch["channel_mask"][:, [c3, ecg]].any()
+        assert not batch["signal"][:, [c3, ecg]].any()
+        assert batch["channel_mask"][:, c4].any() and batch["signal"][:, c4].any()
+        assert (batch["artefact"] == bits).all()
+    for index in range(20):
+        sample = made.sample(index)
+        assert "C3" not in sample["caption"]
+        heart = CAPTION_KINDS.index("heart")
+        plain = Loader(corpus, "train", tokenizer, data, seed=5).sample(index)
+        if plain["keys"][heart] and sample["index"] == plain["index"]:
+            assert sample["keys"][heart] != plain["keys"][heart]  # said of the ECG before
+
+
+def test_no_masked_artefacts_leave_the_samples_as_they_are(corpus, tokenizer, loader):
+    made, bits = marked_loader(
+        corpus, tokenizer, replace(DATA, mask_artefacts=()), C3=("lead_off",), ECG=("flat",),
+    )
+    plain, marked = loader.batch(2, 8), made.batch(2, 8)
+    assert (marked.pop("artefact") == bits).all()
+    equal({k: v for k, v in plain.items() if k != "artefact"}, marked)
+
+
+def test_a_sample_never_loses_all_its_channels_to_artefacts(corpus, tokenizer, loader):
+    made, _ = marked_loader(
+        corpus, tokenizer, DATA,
+        **{name.replace("-", "_"): ("dropout",) for name in SLEEPLM_CHANNELS},
+    )
+    batch = next(made.eval_batches(8))
+    np.testing.assert_array_equal(
+        batch["channel_mask"], next(loader.eval_batches(8))["channel_mask"]
+    )

@@ -26,7 +26,7 @@ def test_an_absent_corpus_is_named(tmp_path):
 def test_another_version_is_refused(own):
     file = own / "corpus.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 99}))
-    with pytest.raises(CorpusError, match="corpus of format 99, this version reads 1"):
+    with pytest.raises(CorpusError, match="corpus of format 99, this version reads 2"):
         Corpus.open(own)
 
 

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sleeplm_jax.config import SLEEPLM_CHANNELS
+from sleeplm_jax.config import CANONICAL_CHANNELS, SLEEPLM_CHANNELS, SignalSpec
 from sleeplm_jax.corpus import nightfile
 from sleeplm_jax.corpus.nightfile import dequantise, quantise, read_night, write_night
 from sleeplm_jax.errors import CorpusError
+from sleeplm_jax.recordings.night import Provenance
 from tests.corpus import handmade
 
 
@@ -44,10 +45,32 @@ def test_a_night_comes_back_as_it_was_written(tmp_path):
         np.testing.assert_array_equal(getattr(back, name), getattr(night, name))
     assert [nightfile.json.loads(r) for r in back.records] == records
     assert back.events[1] == {
-        "kind": "arousal", "onset": 40.0, "duration": 4.0, "channel": "C3", "value": None
+        "kind": "arousal", "onset": 40.0, "duration": 4.0, "channel": "C3", "value": None,
+        "text": None, "timed": True, "depth": None,
     }  # fmt: skip
     assert back.channels["C3"]["source"] == "C3-M2" and back.channels["C4"] is None
     assert (back.recording, back.subject, back.flags) == ("hand", "hand", ("flag ä",))
+    assert back.provenance["rules"] == "unknown" and back.trim is None
+    assert not back.artefacts.any() and back.input_artefacts.shape == (4, 10)
+
+
+def test_artefacts_provenance_and_trim_come_back(tmp_path):
+    night = handmade.night(3, spec=SignalSpec(channels=("POS", "C4", "SpO2")))
+    marked = np.arange(3 * len(CANONICAL_CHANNELS), dtype=np.uint8).reshape(3, -1)
+    night = replace(
+        night, artefacts=marked, provenance=Provenance("AASM 2.6", age=61.0, cohort_flags=("a",)),
+        extra={"trim": {"cut_before_s": 300.0}},
+    )
+    write_night(night, handmade.records(night), tmp_path / "n.npz")
+    back = read_night(tmp_path / "n.npz")
+    np.testing.assert_array_equal(back.artefacts, marked)
+    columns = [CANONICAL_CHANNELS.index(name) for name in ("POS", "C4", "SpO2")]
+    np.testing.assert_array_equal(back.input_artefacts, marked[:, columns])
+    assert (back.provenance["rules"], back.provenance["age"]) == ("AASM 2.6", 61.0)
+    assert back.trim == {"cut_before_s": 300.0}
+    with pytest.raises(ValueError, match="artefacts has shape"):
+        bad = replace(night, artefacts=marked[:, :3])
+        write_night(bad, handmade.records(night), tmp_path / "m")
 
 
 def test_quantising_clips_and_keeps_codes():
@@ -96,7 +119,7 @@ def test_absent_damaged_and_other_versions_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(nightfile, "NIGHT_FORMAT", 99)
     write_night(night, handmade.records(night), path)
     monkeypatch.undo()
-    with pytest.raises(CorpusError, match="night file of format 99, this version reads 1"):
+    with pytest.raises(CorpusError, match="night file of format 99, this version reads 2"):
         read_night(path)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CorpusError, match="damaged night file"):

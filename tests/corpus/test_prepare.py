@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 
 from sleeplm_jax.config import SignalSpec
-from sleeplm_jax.corpus import pool, prepare
+from sleeplm_jax.corpus import packing, pool
 from sleeplm_jax.corpus.discovery import Found
+from sleeplm_jax.corpus.jobs import NightJob
 from sleeplm_jax.corpus.manifest import Corpus
 from sleeplm_jax.corpus.nightfile import read_night
-from sleeplm_jax.corpus.pool import NightJob, run_nights
+from sleeplm_jax.corpus.pool import run_nights
 from sleeplm_jax.corpus.prepare import prepare_corpus
-from sleeplm_jax.corpus.subjects import read_subjects
+from sleeplm_jax.corpus.subjects import Named, read_subjects
 from sleeplm_jax.errors import CorpusError
+from sleeplm_jax.recordings.trim import Trim
 from tests.recordings.edf_files import c3, write
 
 ROOT = Path(__file__).parents[2]
@@ -166,13 +168,39 @@ class Deadly(NightJob):
 
 def test_a_dying_worker_costs_one_night(three, tmp_path):
     jobs = [
-        (Deadly(three / f"{n}.edf", n, None, None, None, SignalSpec(), "", tmp_path), None)
+        (Deadly(three / f"{n}.edf", n, None, None, None, SignalSpec(), Trim(), {}, tmp_path), None)
         for n in NIGHTS
     ]
     outcomes = {o.night: o for o in run_nights(jobs, 2)}
     assert set(outcomes) == set(NIGHTS)
     assert "died" in outcomes["sim-3-0001"].finding
     assert outcomes["sim-3-0000"].prepared and outcomes["sim-3-0002"].prepared
+
+
+def test_what_lies_in_a_folder_that_cannot_be_listed_today_is_said_and_kept(
+    three, tmp_path, monkeypatch, capsys
+):
+    deep = three / "visit2"
+    deep.mkdir()
+    for path in three.glob("sim-3-0002.*"):
+        path.rename(deep / path.name)
+    out = tmp_path / "corpus"
+    assert len(run(three, out).prepared) == 3
+    real = os.scandir
+
+    def scandir(path="."):
+        if path in (deep, str(deep)):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", scandir)
+        result = run(three, out, progress=True)
+    assert [f.file for f in result.failed] == [str(deep)]
+    assert "visit2: folder cannot be listed (Permission denied)" in capsys.readouterr().err
+    assert "cannot be listed" in (out / "failures.csv").read_text()
+    assert len(result.corpus.nights()) == 2
+    assert run(three, out).prepared == ()  # its night file was not tidied away
 
 
 def test_nothing_prepared_is_an_error(tmp_path):
@@ -199,7 +227,7 @@ def test_an_interruption_leaves_the_old_corpus_whole(three, tmp_path, monkeypatc
         if when == "while packing":
             patch.setattr("sleeplm_jax.corpus.builder._examples", interrupted)
         else:
-            patch.setattr(prepare, "write_json", interrupted)
+            patch.setattr(packing, "write_json", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(three, out, splits=(0.0, 0.0, 1.0))
     left = Corpus.open(out, verify=True)
@@ -248,12 +276,12 @@ def test_ctrl_c_ends_the_workers_and_leaves_nothing_half_written(simulated_folde
         env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE,
         start_new_session=True,
     )  # fmt: skip
-    until = time.monotonic() + 60
-    while not list(out.glob("nights/*.npz")) and time.monotonic() < until:
+    until = time.monotonic() + 100
+    while not list(out.glob("nights/sim*.npz")) and time.monotonic() < until:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
     process.communicate(timeout=20)  # returns when no worker holds the pipe any more
-    nights = list(out.glob("nights/*.npz"))
+    nights = list(out.glob("nights/sim*.npz"))
     assert nights
     for path in nights:
         read_night(path)
@@ -273,7 +301,7 @@ def test_names_in_headers_reach_no_file_of_the_corpus(three, tmp_path):
     for file in out.rglob("*"):
         if file.is_file():
             content = file.read_bytes()
-            for word in (b"Mustermann", b"4711", b"1951", b"Quincy", b"0815"):
+            for word in (b"Mustermann", b"P-4711", b"MAY-1951", b"Quincy", b"A-0815"):
                 assert word not in content, (file, word)
     source = Corpus.open(out).source("train")  # shards are compressed: read them too
     texts = json.dumps([{k: v for k, v in source[0].items() if not isinstance(v, np.ndarray)}])
@@ -344,7 +372,7 @@ def test_a_stem_of_several_recordings_must_be_told_apart(tmp_path):
     with pytest.raises(CorpusError, match="'PSG' is the name of 2 recordings; .*p1-PSG, p2-PSG"):
         read_subjects(named(tmp_path, "recording,subject\nPSG,a\n"), found)
     assert read_subjects(named(tmp_path, "subject,recording\na,p2-PSG\n"), found) == {
-        "p2-PSG": "a"
+        "p2-PSG": Named("a")
     }
 
 

@@ -75,7 +75,8 @@ def test_nothing_of_the_night_enters_the_run(real):
     assert about["corpus"]["hash"] == corpus.hash != night.hash
     assert about["tokenizer"]["hash"] == corpus.tokenizer().hash
     assert corpus.tokenizer().corpus_hash == corpus.hash
-    assert {n["sha256"] for n in corpus.nights()}.isdisjoint(n["sha256"] for n in night.nights())
+    known = {n["signals_sha256"] for n in corpus.nights()}
+    assert known.isdisjoint(n["signals_sha256"] for n in night.nights())
     model = Model.load(work / "runs" / "short")
     for part in ("train", "val"):
         assert people_seen(model, night, "test", part) == []

@@ -34,6 +34,18 @@ def test_stages_that_the_signal_carries_are_read_by_both_ensembles(epochs):
     assert not used[0] & used[1]
 
 
+def test_epochs_with_clean_eeg_are_also_measured_alone(epochs):
+    model, stages, embeddings = epochs
+    wrong = embeddings.copy()
+    clean = np.arange(60) >= 10
+    wrong[~clean] = np.roll(embeddings[~clean], 3, axis=0)  # what artefacts do to the reading
+    found = prompted_staging(model, wrong, stages, stages, clean)
+    assert found["clean_epochs"]["kappa"] == 1 and found["clean_epochs"]["n"] == 50
+    assert found["in_template"]["kappa"] < 1 and found["in_template"]["n"] == 60
+    for same in (None, np.ones(60, bool), np.zeros(60, bool)):
+        assert "clean_epochs" not in prompted_staging(model, embeddings, stages, stages, same)
+
+
 def test_shuffled_signals_are_read_at_chance(epochs):
     model, stages, embeddings = epochs
     rng = np.random.default_rng(0)

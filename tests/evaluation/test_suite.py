@@ -93,13 +93,13 @@ def known_by(**corpus):
 
 
 def test_a_renamed_person_is_known_by_the_night(corpus):
-    hashes = [night["sha256"] for night in corpus.nights("test")]
-    model = known_by(subjects={"train": ["other/name"]}, nights={"train": hashes})
+    hashes = [night["signals_sha256"] for night in corpus.nights("test")]
+    model = known_by(subjects={"train": ["other/name"]}, signals={"train": hashes})
     with pytest.raises(CheckpointError, match="trained on"):
         refuse_trained_subjects(model, corpus, "test")
-    other = known_by(subjects={"train": ["other/name"]}, nights={"train": ["0" * 64]})
+    other = known_by(subjects={"train": ["other/name"]}, signals={"train": ["0" * 64]})
     assert refuse_trained_subjects(other, corpus, "test")
-    assert people_seen(known_by(nights={"val": hashes}), corpus, "test", "val") == (
+    assert people_seen(known_by(signals={"val": hashes}), corpus, "test", "val") == (
         corpus.subjects("test"))
     assert people_seen(known_by(subjects={"val": []}), corpus, "test", "val") == []
     assert people_seen(known_by(), corpus, "test", "val") is None

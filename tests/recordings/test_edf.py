@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sleeplm_jax.errors import RecordingError
-from sleeplm_jax.recordings.edf import open_recording
+from sleeplm_jax.recordings.opening import open_recording
 from tests.recordings.edf_files import c3, patch, signal, tone, write
 
 

@@ -3,19 +3,23 @@
 import numpy as np
 import pytest
 
+from sleeplm_jax.config import SignalSpec
 from sleeplm_jax.errors import RecordingError
 from sleeplm_jax.recordings.channels import microvolt_scale
-from sleeplm_jax.recordings.edf import open_recording
 from sleeplm_jax.recordings.expression import parse_expression
-from sleeplm_jax.recordings.montage import (
-    _angle_codes,
+from sleeplm_jax.recordings.montage import known_montages, load_montage, parse_montage
+from sleeplm_jax.recordings.montage_match import (
     choose_montage,
-    known_montages,
-    load_montage,
-    read_channel,
+    numbered_labels,
     resolve,
-    subject_of,
+    same_label,
+    unresolved_reasons,
 )
+from sleeplm_jax.recordings.montage_read import _angle_codes, read_channel
+from sleeplm_jax.recordings.montage_report import named_terms
+from sleeplm_jax.recordings.montage_subjects import person_of
+from sleeplm_jax.recordings.opening import open_recording
+from sleeplm_jax.recordings.prepare import inspect_recording, prepare_night
 from tests.recordings.edf_files import c3, signal, tone, write
 
 
@@ -48,10 +52,8 @@ def test_a_difference_is_the_difference_of_the_two_signals(tmp_path):
         [signal("C3", a), signal("M1", b * 1e-3, unit="mV"), signal("M2", m), c3(60, "EMG")],
     )
     rows = {"name": "x", "channels": {"C3": [{"expr": "C3 - (M1 + M2)/2", "citation": "test"}]}}
-    from sleeplm_jax.recordings.montage import _parse
-
     recording = open_recording(path)
-    found = resolve(recording, _parse(rows))["C3"]
+    found = resolve(recording, parse_montage(rows))["C3"]
     assert found.source == "C3 - (M1 + M2)/2" and found.labels == ("C3", "M1", "M2")
     trace = read_channel(recording, found)
     assert trace.unit == "µV"
@@ -66,9 +68,128 @@ def test_labels_match_whole_but_for_case_spaces_and_underscores(tmp_path):
     assert resolved["C4"] is None
 
 
-def test_a_label_that_occurs_twice_is_not_guessed(tmp_path):
-    path = write(tmp_path / "a.edf", [c3(60), c3(60)])
+def two_c3(tmp_path, second="C3-M2"):
+    other = signal(second, tone(3, 20, 60))
+    return open_recording(write(tmp_path / "a.edf", [c3(60), other]))
+
+
+def test_a_label_on_two_signals_that_differ_is_not_guessed(tmp_path):
+    recording = two_c3(tmp_path)
+    generic = load_montage("generic")
+    assert resolve(recording, generic)["C3"] is None
+    assert resolve(recording, generic, wanted=["C4", "EMG"])["C3"] is None
+    with pytest.raises(RecordingError) as caught:
+        resolve(recording, generic, wanted=["C4", "C3"])
+    said = "fits 2 signals that differ (signal 1 'C3-M2', signal 2 'C3-M2')"
+    assert f"C3 is ambiguous: 'C3-M2' {said}" in str(caught.value)
+    assert any("fits 2 signals" in r for r in unresolved_reasons(recording, generic, "C3"))
+    with pytest.raises(RecordingError, match="ambiguous"):  # C3 is one of the ten that it wants
+        prepare_night(recording.path)
+    spec = SignalSpec(channels=("C4",))
+    both = write(tmp_path / "b.edf", [c3(60), signal("C3-M2", tone(3, 20, 60)), c3(60, "C4-M1")])
+    flags = prepare_night(both, spec=spec).flags  # not wanted: said, and left out
+    assert any(flag.startswith("ambiguous: C3: 'C3-M2' fits 2 signals") for flag in flags)
+    night = prepare_night(recording.path, montage=occurrence(2))
+    np.testing.assert_allclose(night.traces["C3"].values, tone(3, 20, 60), atol=0.01)
+
+
+def occurrence(number):
+    return one_row(expr="C3-M2", occurrence=number)
+
+
+def one_row(**row):
+    rows = {"C3": [row | {"citation": "test"}]}
+    return parse_montage({"name": "x", "channels": rows})
+
+
+def test_copies_of_one_signal_are_one(tmp_path):
+    path = write(tmp_path / "a.edf", [c3(60), c3(60, "EEG C3-M2"), c3(60, "c3_m2")])
+    assert resolve(open_recording(path), load_montage("generic"))["C3"].labels == ("C3-M2",)
+
+
+def test_of_several_writings_the_exact_one_is_meant(tmp_path):
+    assert resolve(two_c3(tmp_path, "C3:M2"), load_montage("generic"))["C3"].labels == ("C3-M2",)
+    # Neither is written as the row is, and they differ.
+    path = write(tmp_path / "b.edf", [c3(60, "EEG C3-M2"), signal("C3:M2", tone(3, 20, 60))])
     assert resolve(open_recording(path), load_montage("generic"))["C3"] is None
+
+
+@pytest.mark.parametrize("number, found", [(1, 0), (2, 1), (3, None)])
+def test_a_row_names_the_first_or_the_second_of_signals_named_alike(tmp_path, number, found):
+    resolution = resolve(two_c3(tmp_path), occurrence(number))["C3"]
+    assert (None if resolution is None else resolution.terms[0][0]) == found
+
+
+def test_a_readers_running_numbers_are_taken_off():
+    # MNE: "Channel names are not unique ... Applying running numbers for duplicates".
+    assert numbered_labels(["ECG", "AIRFLOW-0", "AIRFLOW-1"]) == ("ECG", "AIRFLOW", "AIRFLOW")
+    for kept in ("EEG 1-0", "X-0 X-2", "X X-0 X-1", "1-2 C3-M2", "T-1 T-2"):
+        assert numbered_labels(kept.split()) == tuple(kept.split())
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [("C3_M2", "C3-M2"), ("EEG_C3-A2", "C3-A2"), ("EEG (C4-A1)", "C4-A1"), ("C3:M2", "C3-M2"),
+     ("EOG LOC-A2", "LOC-A2"), ("E1M2", "E1-M2"), ("New Air", "NEWAIR"), ("EEG C3", "C3"),
+     ("FP1/A2", "Fp1-A2"), ("ECG_L", "ECG L"), ("F3-m2", "f3 - M2")],
+)  # fmt: skip
+def test_writings_that_mean_one_label(one, other):
+    assert same_label(one) == same_label(other)
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [("EEG_C3-A22", "EEG C3-A2"), ("Leg_12", "Leg 1"), ("C3-M2 (Imp)", "C3-M2"), ("EEG", "EEG 2"),
+     ("C3-M2", "C3-M1"), ("C3-A2", "C3-M2"), ("EEG1", "EEG"), ("EEG1_Off", "EEG1"), ("SpO2", "O2"),
+     ("EOG(L)", "EOG(R)"), ("F1M2", "Fp1-M2"), ("EMG1", "EMG"), ("C3", "C3-M2"), ("X1", "X2"),
+     ("Nasal", "Nasal Pressure"), ("E1", "EEG1"), ("AIRFLOW-0", "AIRFLOW"), ("C3-C4", "C4-C3")],
+)  # fmt: skip
+def test_labels_that_differ_never_meet(one, other):
+    assert same_label(one) != same_label(other)
+
+
+FLAT = signal("M2", np.zeros(60 * 100))
+
+
+def test_a_dead_reference_gives_way_to_the_next_row(tmp_path):
+    wave, m1 = tone(8, 40, 60), tone(3, 10, 60)
+    signals = [signal("C3", wave), signal("M1", m1), FLAT, c3(60, "C4-M1")]
+    path = write(tmp_path / "a.edf", signals)
+    night = prepare_night(path, scoring=None)
+    assert night.channels["C3"].source == "C3 - M1"
+    np.testing.assert_allclose(night.traces["C3"].values, wave - m1, atol=0.01)
+    assert "fallback: C3 is C3 - M1 (C3 - M2: M2 never changes)" in night.flags
+    found = inspect_recording(path)
+    assert found["channels"]["C3"]["source"] == "C3 - M1"
+    assert any(flag.startswith("fallback: C3") for flag in found["flags"])
+
+
+def test_a_channel_whose_every_row_is_dead_is_missing(tmp_path):
+    path = write(tmp_path / "a.edf", [signal("C3", tone(8, 40, 60)), FLAT, c3(60, "C4-M1")])
+    night = prepare_night(path, scoring=None)
+    assert night.channels["C3"] is None and not night.mask[:, night.spec.channels.index("C3")].any()
+    assert "flat: C3 (C3 - M2: M2 never changes), taken as missing" in night.flags
+    assert inspect_recording(path)["unresolved"]["C3"] == ["C3 - M2: M2 never changes"]
+
+
+def test_a_row_that_must_not_be_read_says_why(tmp_path):
+    recording = open_recording(write(tmp_path / "a.edf", [c3(60), c3(60, "EMG")]))
+    montage = one_row(expr="C3-M2", unusable="the amplifier was at fault")
+    assert resolve(recording, montage, wanted=["C3"])["C3"] is None
+    reasons = unresolved_reasons(recording, montage, "C3")
+    assert reasons == ("C3-M2: the amplifier was at fault",)
+
+
+def test_a_resolution_carries_transducer_and_polarity(tmp_path):
+    wave = tone(0.3, 1, 60)
+    path = write(tmp_path / "a.edf", [signal("Nasal Pressure", wave, unit=""), c3(60)])
+    found = resolve(open_recording(path), load_montage("generic"))["AF"]
+    assert found.transducer == "nasal_pressure" and found.polarity == 1
+    turned = one_row(expr="C3-M2", polarity=-1)
+    recording = open_recording(path)
+    trace = read_channel(recording, resolve(recording, turned)["C3"])
+    plain = read_channel(recording, resolve(recording, one_row(expr="C3-M2"))["C3"])
+    np.testing.assert_array_equal(trace.values, -plain.values)
 
 
 def test_a_referenced_label_is_preferred_to_a_bare_electrode(tmp_path):
@@ -98,12 +219,35 @@ def test_position_angles_become_quarters():
     assert _angle_codes(np.array(degrees)).tolist() == [2, 2, 0, 0, 0, 3, 3, 3, 1, 1, 1, 2]
 
 
-def test_every_montage_loads_and_every_row_is_cited():
-    assert set(known_montages()) >= {"generic", "simulated", "nox", "sleep-edf", "ucddb", "shhs"}
+COHORTS = "apples ccshs cfs chat generic mesa mros1 mros2 nox shhs simulated sof stages wsc"
+
+
+def test_every_montage_loads_and_says_where_it_comes_from():
+    assert set(known_montages()) >= set(COHORTS.split())
     for name in known_montages():
         montage = load_montage(name)
-        assert montage.name == name
+        assert montage.name == name and montage.description
+        assert montage.verified == bool(montage.sources), name
         assert all(row.citation for rows in montage.channels.values() for row in rows)
+        if not montage.verified:
+            assert name in ("generic", "simulated")
+
+
+def test_no_montage_names_a_label_both_ours_and_not_ours():
+    for name in known_montages():
+        montage = load_montage(name)
+        ours = set(named_terms([montage]))
+        assert not ours & {same_label(label) for label, _ in montage.others}, name
+
+
+def test_no_row_is_there_twice():
+    for name in known_montages():
+        for channel, rows in load_montage(name).channels.items():
+            keys = [
+                (tuple((same_label(label), w) for label, w in row.terms), row.occurrence,
+                 row.min_rate) for row in rows
+            ]  # fmt: skip
+            assert len(set(keys)) == len(keys), (name, channel)
 
 
 def test_shhs_central_leads_follow_the_nsrr_page(tmp_path):
@@ -164,7 +308,7 @@ def test_a_users_montage_file_and_its_mistakes(tmp_path):
     ],
 )
 def test_subjects_from_file_names(name, cohort, subject):
-    assert subject_of(name, cohort) == subject
+    assert person_of(name, cohort).subject == subject
 
 
 def test_nox_position_is_upright_where_the_elevation_says_so(tmp_path):

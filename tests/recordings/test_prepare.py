@@ -11,7 +11,7 @@ from scipy import signal as sps
 
 from sleeplm_jax.config import SignalSpec
 from sleeplm_jax.errors import RecordingError
-from sleeplm_jax.recordings.montage import _parse
+from sleeplm_jax.recordings.montage import parse_montage
 from sleeplm_jax.recordings.prepare import inspect_recording, prepare_night
 from tests.recordings.edf_files import c3, hypnogram, signal, tone, write
 
@@ -20,7 +20,7 @@ POSITION = {"right": 0, "left": 1, "supine": 2, "prone": 3}
 
 def montage(**channels):
     rows = {name: [dict(row, citation="test")] for name, row in channels.items()}
-    return _parse({"name": "test", "channels": rows})
+    return parse_montage({"name": "test", "channels": rows})
 
 
 def test_an_absent_channel_is_zeros_and_masked(tmp_path):
@@ -228,12 +228,12 @@ def test_nothing_of_the_patient_reaches_an_output(tmp_path):
 
 
 def test_inspect_names_every_signal_and_its_use(tmp_path):
-    path = write(tmp_path / "a.edf", [c3(60, "C3"), signal("M2", tone(3, 5, 60)), c3(60, "Snore")])
+    path = write(tmp_path / "a.edf", [c3(60, "C3"), signal("M2", tone(3, 5, 60)), c3(60, "Thumb")])
     found = json.loads(json.dumps(inspect_recording(path)))
     assert found["file"] == "a.edf" and found["start_clock"] == "22:30:00"
     assert found["channels"]["C3"]["source"] == "C3 - M2"
     assert found["channels"]["C3"]["labels"] == ["C3", "M2"]
     assert found["channels"]["C4"] is None and "C4" in found["missing"]
     uses = {s["label"]: s["resolves_to"] for s in found["signals"]}
-    assert uses == {"C3": ["C3"], "M2": ["C3"], "Snore": []}
+    assert uses == {"C3": ["C3"], "M2": ["C3"], "Thumb": []}
     assert all(s["min"] < 0 < s["max"] and s["samples"] == 6000 for s in found["signals"])

@@ -7,7 +7,7 @@ import pytest
 
 from sleeplm_jax.config import UNSCORED
 from sleeplm_jax.errors import RecordingError
-from sleeplm_jax.recordings.edf import open_recording
+from sleeplm_jax.recordings.opening import open_recording
 from sleeplm_jax.recordings.prepare import inspect_recording, prepare_night
 from sleeplm_jax.recordings.scoring import read_scoring
 
@@ -21,14 +21,16 @@ def nox(psg):
     return psg / "rsleep_nox" / "subject1.edf"
 
 
-def test_nox_resolves_all_ten_channels_from_named_sources(nox):
+def test_nox_resolves_all_channels_from_named_sources(nox):
     found = inspect_recording(nox)
     assert found["montage"] == "nox" and len(found["signals"]) == 89
     sources = {name: row["source"] for name, row in found["channels"].items()}
     assert sources == {
         "ECG": "ECG", "ABD": "Abdomen", "THX": "Chest", "AF": "Nasal Pressure",
         "EOG-L": "E1-M2", "EOG-R": "E2-M1", "C3": "C3-M2", "C4": "C4-M1", "EMG": "1-2",
-        "POS": "PosAngle", "HR": "Heart Rate", "SpO2": "Saturation",
+        "POS": "PosAngle", "HR": "Heart Rate", "SpO2": "Saturation", "SNORE": "Snoring",
+        "LEG-L": "Left Leg", "LEG-R": "Right Leg", "F3": "F3-M2", "F4": "F4-M1", "O1": "O1-M2",
+        "O2": "O2-M1",
     }  # fmt: skip
     assert not any(row["stand_in"] for row in found["channels"].values())
     assert found["channels"]["C3"]["file_unit"] == "V" and found["channels"]["C3"]["unit"] == "µV"
@@ -76,7 +78,7 @@ def test_sleep_edf_piece_takes_only_what_corresponds(psg, suffix):
     assert stand_ins == {"C3", "EOG-L", "EMG"}
     assert night.channels["C3"].source == "EEG Fpz-Cz"
     assert (night.stages == 0).all() and night.rules == "R&K"
-    assert "scoring_longer_than_signal: 2880 epochs scored, 10 recorded" in night.flags
+    assert "scoring_longer_than_signal: 2650 epochs scored, 10 recorded" in night.flags
 
 
 def test_ucddb_night_is_whole(psg):

@@ -41,7 +41,8 @@ def test_long_spans_and_events(tmp_path):
     assert scoring.stages.tolist() == [0, 0, 0, 2, 2]
     first, second = scoring.events
     assert (first.kind, first.onset, first.duration) == ("obstructive_apnea", 100.5, 12)
-    assert second.kind == "other"
+    assert (second.kind, second.text) == ("note", "Lights off")
+    assert scoring.provenance.lights_off_s == 111 and scoring.provenance.lights_on_s is None
 
 
 def test_scoring_longer_and_shorter_than_the_signal(tmp_path):
@@ -76,13 +77,23 @@ def test_unknown_stage_codes_are_listed(tmp_path):
         read_scoring(hypnogram(tmp_path / "b.edf", ["Recording starts"]), 90)
 
 
-def test_spans_off_the_grid_take_the_stage_at_the_middle():
+def test_spans_off_the_grid_take_the_stage_of_most_of_the_epoch():
     stages, flags = stages_from_spans([(0, 40, 0), (40, 50, 2)], Path("a.edf"))
     assert stages.tolist() == [0, 2, 2] and "off_the_30_s_grid: 1 of 2" in flags[0]
+    # N1 holds the middle of the first epoch, but W 24 of its 30 s.
+    stages, _ = stages_from_spans([(0, 12, 0), (12, 6, 1), (18, 42, 0)], Path("a.edf"))
+    assert stages.tolist() == [0, 0]
+    # Halves: the stage that begins at the middle. A stage of 10 s in an epoch nobody else scored
+    # does not make it that stage.
+    stages, _ = stages_from_spans([(0, 15, 0), (15, 25, 2)], Path("a.edf"))
+    assert stages.tolist() == [2, UNSCORED]
     stages, flags = stages_from_spans([(0, 60, 0), (30, 60, 2)], Path("a.edf"))
     assert stages.tolist() == [0, 2, 2] and "overlapping_stages: 1" in flags[0]
     stages, flags = stages_from_spans([(0, 30, 0), (90, 0, 4)], Path("a.edf"))
-    assert stages.tolist() == [0, UNSCORED, UNSCORED, 4] and flags == ()
+    assert stages.tolist() == [0, UNSCORED, UNSCORED, 4]
+    assert flags == ("gaps_in_scoring: 1, 60 s in all, left unscored",)
+    stages, flags = stages_from_spans([(0, 300, 0), (60, 30, 2), (90, 30, 3)], Path("a.edf"))
+    assert stages.tolist() == [0, 0, 2, 3, *[0] * 6] and "overlapping_stages: 2 of 3" in flags[0]
 
 
 PROFUSION = """<?xml version="1.0"?>
@@ -118,9 +129,10 @@ def test_profusion(tmp_path):
         (dict(codes="0127"), "'7'"),
         (dict(start="soon"), "ScoredEvent 2"),
         (dict(start="nan"), "ScoredEvent 2"),
-        (dict(length="20"), "epochs of '20' s"),
+        (dict(length="0"), "epochs of '0' s"),
+        (dict(length="a day"), "epochs of 'a day' s"),
         (dict(codes=""), "no SleepStage"),
-        (dict(root="PSGAnnotation"), "NSRR XML"),
+        (dict(root="PSGAnnotation"), "no sleep stages"),
         (dict(root="html"), "'html'"),
     ],
 )
@@ -193,7 +205,7 @@ def test_bids_that_cannot_be_used(tmp_path, header, row, finding):
         ("Mixed Apnea", "mixed_apnea"), ("Obstructive Hypopnea", "hypopnea"),
         ("SpO2 desaturation", "desaturation"), ("SpO2 artifact", "artefact"),
         ("Arousal ()", "arousal"), ("RERA", "rera"), ("PLM (Left)", "periodic_limb_movement"),
-        ("Limb Movement (Right)", "limb_movement"), ("Unsure", "other"), ("Lights on", "other"),
+        ("Limb Movement (Right)", "limb_movement"), ("Unsure", "other"), ("Lights on", "note"),
         ("Obstr. Apnea", "obstructive_apnea"), ("A. Obstructive", "obstructive_apnea"),
         ("APNEA-O", "obstructive_apnea"), ("Apnée obstructive", "obstructive_apnea"),
         ("Apne\u0301e obstructive", "obstructive_apnea"),
@@ -201,10 +213,38 @@ def test_bids_that_cannot_be_used(tmp_path, header, row, finding):
         ("Apnea", "other"), ("Apnoea", "other"), ("Obstructive", "other"), ("Apnea on", "other"),
         ("APNEA-C", "central_apnea"), ("Apnée mixte", "mixed_apnea"),
         ("Hypopnée obstructive", "hypopnea"), ("HYPOPNEA-O", "hypopnea"),
+        # NSRR's terms, new and old, and their harmonised names
+        ("Obstructive apnea|Obstructive Apnea", "obstructive_apnea"),
+        ("Mixed apnea|APNEA-MIXED", "mixed_apnea"), ("apnea/central", "central_apnea"),
+        ("apnea_obstructive", "obstructive_apnea"), ("hypopnea_central", "hypopnea"),
+        ("Respiratory effort related arousal|RERA", "rera"), ("arousal/RERA", "rera"),
+        ("Arousal resulting from respiratory effort|Arousal (ARO RES)", "arousal"),
+        ("Spontaneous arousal|Arousal (ARO SPONT)", "arousal"), ("arousal_plm", "arousal"),
+        ("Limb movement - left|Limb Movement (Left)", "limb_movement"),
+        ("Periodic leg movement - left|PLM (Left)", "periodic_limb_movement"),
+        ("SpO2 desaturation|DESAT", "desaturation"), ("artifact/SpO2", "artefact"),
+        ("Signal artifact|SIGNAL-ARTIFACT", "artefact"), ("Periodic Breathing", "cheyne_stokes"),
+        ("cheynestokes_ breathing", "cheyne_stokes"), ("Bradycardia", "heart_rhythm"),
+        ("Narrow complex tachycardia|Narrow Complex Tachycardia", "heart_rhythm"),
+        ("Body position change to left|POSITION-LEFT", "body_position"),
+        ("ObstructiveApneaFinding", "obstructive_apnea"), ("Unsure|Unsure", "other"),
+        # Noxturnal in French, REMlogic, WSC
+        ("Micro-éveil", "arousal"), ("Désat", "desaturation"), ("MJ", "limb_movement"),
+        ("A. Centrale", "central_apnea"), ("A. Mixte", "mixed_apnea"), ("Gauche", "body_position"),
+        ("Rapide", "other"), ("Début de l'analyse", "note"), ("MCAP-A1", "other"),
+        ("Obst. Apnea", "obstructive_apnea"), ("OA", "obstructive_apnea"), ("snore", "snore"),
+        ("Respiratory Paradox", "other"), ("", "other"), ("Left leg twitched", "other"),
     ],
 )  # fmt: skip
 def test_wordings_of_events(wording, kind):
     assert event_kind(wording) == kind and kind in EVENT_KINDS
+
+
+def test_a_cohorts_wordings_win():
+    own = (("unsure", "hypopnea"), ("hypopnea|hypopnea", "other"))
+    assert event_kind("Unsure", own) == event_kind("Unsure|Unsure", own) == "hypopnea"
+    assert event_kind("Hypopnea|Hypopnea", own) == "other"
+    assert event_kind("Hypopnea", own) == "hypopnea"
 
 
 def test_scoring_beside_a_recording_is_found(tmp_path):

@@ -33,9 +33,9 @@ def test_ctrl_c_is_one_line_and_leaves_no_part_of_a_night(tmp_path):
 
 
 def test_what_a_killed_writer_left_is_removed(tmp_path):
-    for name in (".sim-0-0000.edf.x1y2", ".sim-0-0001.edf.x1y2"):
+    for name in (".partial-x1y2-sim-0-0000.edf", ".partial-x1y2-sim-0-0001.edf"):
         (tmp_path / name).write_bytes(b"half")
     simulate_night(tmp_path, 0, hours=0.5)
     assert {p.name for p in tmp_path.iterdir()} == {
-        "sim-0-0000.edf", "sim-0-0000.xml", "sim-0-0000.truth.json", ".sim-0-0001.edf.x1y2",
+        "sim-0-0000.edf", "sim-0-0000.xml", "sim-0-0000.truth.json", ".partial-x1y2-sim-0-0001.edf",
     }  # another night's may be being written

@@ -1,4 +1,4 @@
-"""Arousals: those that end respiratory events, spontaneous ones, and what they do to the stage."""
+"""Arousals: of respiratory events, of leg movements, spontaneous; what they do to the stage."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from sleeplm_jax.recordings.simulator.hypnogram import N1, N2, N3, W_CLOSED, R
 from sleeplm_jax.recordings.simulator.individual import Individual
+from sleeplm_jax.recordings.simulator.limbs import LimbMovement
 from sleeplm_jax.recordings.simulator.respiration import RespiratoryEvent
 
 
@@ -23,6 +24,7 @@ def draw_arousals(
     person: Individual,
     states: np.ndarray,
     events: list[RespiratoryEvent],
+    limbs: list[LimbMovement],
     rng: np.random.Generator,
 ) -> tuple[list[Arousal], np.ndarray]:
     """Arousals in order, and the states [seconds] with the shifts to N1 or wake they cause.
@@ -34,6 +36,9 @@ def draw_arousals(
     asleep = states > W_CLOSED
     wanted: list[tuple[float, bool]] = [
         (event.end + rng.uniform(-0.8, 0.8), True) for event in events if event.arousal
+    ]
+    wanted += [
+        (limb.onset + rng.uniform(0.0, 0.9), False) for limb in limbs if limb.arousal
     ]
     weight = np.zeros(len(states))
     for state, factor in ((N1, 1.2), (N2, 1.1), (N3, 0.45), (R, 1.1)):
@@ -52,7 +57,7 @@ def draw_arousals(
             continue
         if arousals and onset < arousals[-1].onset + arousals[-1].duration + 12:
             continue
-        duration = round(float(np.clip(rng.lognormal(np.log(6.5), 0.45), 3.2, 14.8)), 1)
+        duration = round(float(np.clip(rng.lognormal(np.log(8.0), 0.45), 3.2, 14.8)), 1)
         if second + duration + 2 > len(states):
             continue
         strength = float(np.exp(0.25 * rng.standard_normal()))
@@ -68,11 +73,11 @@ def draw_arousals(
             states[stop + length : stop + length + 15] = np.minimum(
                 states[stop + length : stop + length + 15], N1
             )
-        elif draw < 0.38 and state in (N2, R):
+        elif draw < (0.19 if state == N2 else 0.08) and state in (N2, R):
             length = int(rng.uniform(10, 50))
             shifted = states[stop : stop + length]
             shifted[(shifted == N2) | (shifted == R)] = N1
-        elif draw < 0.6 and state == N3:
+        elif draw < 0.42 and state == N3:
             length = int(rng.uniform(20, 70))
             shifted = states[stop : stop + length]
             shifted[shifted == N3] = N2

@@ -50,14 +50,14 @@ def draw_positions(
 
 
 def draw_movements(
-    states: np.ndarray, arousals: list[Arousal], rng: np.random.Generator
+    person: Individual, states: np.ndarray, arousals: list[Arousal], rng: np.random.Generator
 ) -> Movements:
     """Small movements: fidgeting in wake, a shift of the body at some arousals."""
     movements: Movements = []
     wake = np.flatnonzero((states == W_OPEN) | (states == W_CLOSED))
-    rate = np.where(states[wake] == W_OPEN, 1 / 50, 1 / 150)
+    rate = person.restlessness * np.where(states[wake] == W_OPEN, 1 / 24, 1 / 60)
     for second in wake[rng.random(len(wake)) < rate]:
-        strength = float(rng.uniform(0.2, 0.9))
+        strength = float(rng.lognormal(np.log(0.35), 0.6))
         movements.append((second + float(rng.random()), float(rng.uniform(1, 6)), strength))
     for arousal in arousals:
         if rng.random() < 0.3:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
 import os
 import re
-import signal
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 from sleeplm_jax.config import STAGES
 from sleeplm_jax.errors import ConfigError, UserError
+from sleeplm_jax.files import TEMPORARY, write_atomically
+from sleeplm_jax.parallel.workers import worker_pool
 from sleeplm_jax.recordings.simulator.files import (
     edf_bytes,
     json_bytes,
     profusion_bytes,
     start_clock,
-    write_atomic,
 )
 from sleeplm_jax.recordings.simulator.hypnogram import EPOCH
+from sleeplm_jax.recordings.simulator.people import checked
 
 SHORTEST, LONGEST = 0.5, 14.0  # hours
 MOST_NIGHTS = 100_000  # more is a slip of the pen that would fill memory with jobs, then a disk
@@ -38,15 +37,22 @@ def code_version() -> str:
 
 
 def simulate_night(
-    out_dir: str | Path, index: int, hours: float = 8.0, seed: int = 0, artefacts: bool = True
+    out_dir: str | Path,
+    index: int,
+    hours: float = 8.0,
+    seed: int = 0,
+    artefacts: bool = True,
+    people: str | tuple[str, ...] | None = None,
 ) -> Path:
     """Simulate one night: `sim-<seed>-<index>.edf`, `.xml` (scoring), `.truth.json` in `out_dir`.
 
-    The bytes depend on (seed, index, hours, artefacts) alone. A complete night of the same
-    parameters and code is kept. `artefacts=False` leaves out electrodes that come off.
+    The bytes depend on (seed, index, hours, artefacts, people) alone. A complete night of the same
+    parameters and code is kept. `artefacts=False` leaves out what goes wrong with a recording but
+    for movement. `people`: kinds of sleeper to draw from (people.KINDS; None: all).
     Returns the EDF's path; raises ConfigError for impossible parameters.
     """
     seconds = _checked(hours, seed, index)
+    kinds = checked(people)
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
     stem = f"sim-{seed}-{index:04d}"  # the seed stands in it: other seed, other people
@@ -56,6 +62,7 @@ def simulate_night(
         "hours": seconds / 3600,
         "seed": seed,
         "artefacts": artefacts,
+        "people": None if kinds is None else list(kinds),
         "code": code_version(),
     }
     if _complete(out, stem, parameters):
@@ -63,14 +70,14 @@ def simulate_night(
     # here, not above: the parent of a pool and `--help` need none of scipy
     from sleeplm_jax.recordings.simulator.night import simulate
 
-    night = simulate(index, seconds, seed, artefacts)
+    night = simulate(index, seconds, seed, artefacts, kinds)
     files = {".edf": edf_bytes(night, start_clock(seed, index)), ".xml": profusion_bytes(night)}
     truth_path = out / f"{stem}.truth.json"
-    for leftover in out.glob(f".{stem}.*"):  # of a writer that was killed
+    for leftover in out.glob(f"{TEMPORARY}*-{stem}.*"):  # of a writer that was killed
         leftover.unlink(missing_ok=True)
     truth_path.unlink(missing_ok=True)  # the truth marks a whole night: gone first, written last
     for suffix, content in files.items():
-        write_atomic(out / f"{stem}{suffix}", content)
+        write_atomically(out / f"{stem}{suffix}", content)
     truth = {
         "simulated": True,
         "parameters": parameters,
@@ -79,7 +86,7 @@ def simulate_night(
         "stages": {stage: int((night.stages == code).sum()) for code, stage in enumerate(STAGES)},
         "truth": night.truth,
     }
-    write_atomic(truth_path, json_bytes(truth))
+    write_atomically(truth_path, json_bytes(truth))
     return path
 
 
@@ -91,12 +98,13 @@ def simulate_cohort(
     workers: int | None = None,
     progress: bool = True,
     artefacts: bool = True,
+    people: str | tuple[str, ...] | None = None,
 ) -> list[Path]:
     """Simulate nights 0 to `nights` - 1 of a cohort; returns the EDF paths in that order.
 
     `workers` processes (None: one per core that this process may use) give the same bytes as one.
-    `cohort.json` lists the nights. A script that asks for more than one worker needs the usual
-    `if __name__ == "__main__":` guard, since workers are spawned.
+    `cohort.json` lists the nights. `people` as in `simulate_night`. A script that asks for more
+    than one worker needs the usual `if __name__ == "__main__":` guard, since workers are spawned.
     Raises ConfigError for impossible parameters.
     """
     if nights < 1:
@@ -106,11 +114,12 @@ def simulate_cohort(
     if workers is not None and workers < 1:
         raise ConfigError("workers", f"{workers} is not a positive number", "use 1 or more")
     seconds = _checked(hours, seed, 0)
+    kinds = checked(people)
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     workers = min(workers or cores or 1, nights)
-    jobs = [(out, index, hours, seed, artefacts) for index in range(nights)]
+    jobs = [(out, index, hours, seed, artefacts, kinds) for index in range(nights)]
     if workers == 1:
         paths = [simulate_night(*job) for job in _shown(jobs, nights, progress)]
     else:
@@ -120,46 +129,21 @@ def simulate_cohort(
 
 
 def _in_pool(jobs, workers, progress) -> list[Path]:
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures import as_completed
     from concurrent.futures.process import BrokenProcessPool
 
-    # spawn: forking a process that already runs JAX's or BLAS's threads can hang
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context)
-    before = set(multiprocessing.active_children())
     try:
-        with _interrupts_held():  # inherited by the workers, which start here
+        with worker_pool(workers) as pool:
             futures = {pool.submit(simulate_night, *job): n for n, job in enumerate(jobs)}
-        paths: list[Path] = [Path()] * len(jobs)
-        for future in _shown(as_completed(futures), len(jobs), progress):
-            paths[futures[future]] = future.result()
-        pool.shutdown()
+            paths: list[Path] = [Path()] * len(jobs)
+            for future in _shown(as_completed(futures), len(jobs), progress):
+                paths[futures[future]] = future.result()
         return paths
-    except BaseException as error:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in set(multiprocessing.active_children()) - before:
-            process.terminate()
-        if isinstance(error, BrokenProcessPool):
-            raise UserError(
-                "simulate", "a process simulating a night died (out of memory?)",
-                "give fewer --workers or more memory; nights that are complete are kept",
-            ) from None
-        raise
-
-
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C ends the parent, which ends its workers: they must not each print a traceback.
-
-    Held back, not ignored: workers started here keep the signal blocked, and the parent gets one
-    that arrived meanwhile as soon as they run.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    except BrokenProcessPool:
+        raise UserError(
+            "simulate", "a process simulating a night died (out of memory?)",
+            "give fewer --workers or more memory; nights that are complete are kept",
+        ) from None
 
 
 def _shown(items, total, progress):
@@ -192,7 +176,7 @@ def _write_cohort(out: Path, paths: list[Path], seconds: int, seed: int) -> None
         "code": code_version(),
         "nights": rows,
     }
-    write_atomic(out / "cohort.json", (json.dumps(cohort, indent=1) + "\n").encode())
+    write_atomically(out / "cohort.json", (json.dumps(cohort, indent=1) + "\n").encode())
 
 
 def _complete(out: Path, stem: str, parameters: dict) -> bool:

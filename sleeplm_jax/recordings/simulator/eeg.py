@@ -5,25 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy import signal
 
 from sleeplm_jax.recordings.simulator.arousals import Arousal
 from sleeplm_jax.recordings.simulator.hypnogram import N1, N2, N3, W_CLOSED, W_OPEN, R
 from sleeplm_jax.recordings.simulator.individual import Individual
-from sleeplm_jax.recordings.simulator.noise import FrameNoise, add_waves, fluctuation, smooth
+from sleeplm_jax.recordings.simulator.noise import (
+    FrameNoise,
+    add_waves,
+    fluctuation,
+    smooth,
+    stretch,
+)
+from sleeplm_jax.recordings.simulator.spectra import spectra
 
 RATE = 128  # Hz of EEG and EOG
-
-# Background of each state: PSD at 1 Hz (µV²/Hz) and 1/f exponent. The exponent steepens with
-# depth (Lendner et al. 2020, eLife 9:e55092; Miskovic et al. 2019, Hum Brain Mapp 40:538-51).
-_APERIODIC = {
-    W_OPEN: (14.0, 1.35),
-    W_CLOSED: (12.0, 1.35),
-    N1: (17.0, 1.65),
-    N2: (44.0, 2.05),
-    N3: (150.0, 1.95),
-    R: (17.0, 1.75),
-}
-
 
 @dataclass
 class Brain:
@@ -61,7 +57,7 @@ def draw_mix(states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def slow_wave_drive(states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Propensity for slow waves [seconds], 1 in steady N3: builds up over minutes, falls fast."""
-    target = np.array([0.0, 0.0, 0.0, 0.10, 1.0, 0.0])[states]
+    target = np.array([0.0, 0.0, 0.0, 0.07, 1.0, 0.0])[states]
     rise = np.array([8.0, 8.0, 15.0, 60.0, 45.0, 10.0])[states]
     drive, level = np.empty(len(states)), 0.0
     for second, (goal, slow) in enumerate(zip(target, rise, strict=True)):
@@ -82,7 +78,7 @@ def brain(
     """Both central derivations and the frontal activity seen by the eye electrodes."""
     seconds = len(states)
     noise = FrameNoise(seconds, RATE)
-    power = _spectra(person, states, weights, arousals, noise, rng)
+    power = spectra(person, states, weights, arousals, noise, rng)
     shared, own3, own4, own_f = (noise.draw(rng) for _ in range(4))
     # neighbouring electrodes share slow activity more than fast
     f = noise.frequencies
@@ -93,8 +89,16 @@ def brain(
     c4 = noise.synthesise(a * shared + b * own4, amplitude)
     front = 0.62 * (0.5 + 0.5 * np.exp(-f / 8)).astype(np.float32)
     frontal = noise.synthesise(0.8 * shared + 0.6 * own_f, amplitude * front)
-    result = Brain(c3, c4, frontal)
+    result = Brain(*(np.zeros(noise.n, np.float32) for _ in range(3)))
     _slow_waves(result, person, drive, rng)
+    # faster activity rides on the up state and is quelled in the down state
+    nesting = np.exp(np.clip(result.c3 + result.c4, -120, 120) * np.float32(0.0045))
+    background = Brain(c3 * nesting, c4 * nesting, frontal * nesting)
+    _burst(background, person, states, rng)
+    for channel, more in ((result.c3, background.c3), (result.c4, background.c4),
+                          (result.frontal, background.frontal)):  # fmt: skip
+        channel += more
+        channel -= np.float32(0.0014) * np.square(np.clip(channel, -150, 150))  # sharper troughs
     k_onsets = _k_complexes(result, person, weights, drive, rng)
     _spindles(result, person, weights, drive, k_onsets, rng)
     _vertex_waves(result, person, weights, rng)
@@ -102,63 +106,24 @@ def brain(
     return result
 
 
-def _spectra(person, states, weights, arousals, noise: FrameNoise, rng) -> np.ndarray:
-    """One-sided PSD of every frame, float32 [F, K]."""
-    f = np.maximum(noise.frequencies, 0.1)
-    low = 1 / (1 + (0.35 / f) ** 4)  # amplifiers and skin take the slowest away
-    fast = 1 / (1 + (f / 70) ** 4)
-
-    def peak(centre, width):
-        return np.exp(-0.5 * ((f - centre) / width) ** 2) / (width * np.sqrt(2 * np.pi))
-
-    alpha = person.alpha_uv**2
-    rows = []
-    for state in range(6):
-        level, exponent = _APERIODIC[state]
-        rows.append(level * f ** -(exponent + person.aperiodic_shift) * low)
-    rows[N3] = rows[N3] / np.sqrt(1 + (f / 18) ** 2)
-    beta = peak(19, 4.5) + 0.6 * peak(26, 6)
-    rows[W_OPEN] = rows[W_OPEN] + person.beta_gain * 9 * beta + person.muscle_in_eeg * fast
-    rows[W_CLOSED] = rows[W_CLOSED] + person.beta_gain * 6 * beta
-    rows[W_CLOSED] = rows[W_CLOSED] + 0.5 * person.muscle_in_eeg * fast
-    rows[N1] = rows[N1] + person.beta_gain * 3 * beta + 14 * peak(person.theta_hz, 1.1)
-    rows[N2] = rows[N2] + 6 * peak(person.theta_hz - 0.5, 1.3) + 2.5 * peak(person.spindle_hz, 1.1)
-    rows[N2] = rows[N2] + 2.5 * peak(9.0, 1.8)
-    rows[N3] = rows[N3] + 10 * peak(person.theta_hz - 0.8, 1.6) + 5 * peak(9.0, 2.0)
-    rows[N3] = rows[N3] + 5 * peak(person.spindle_hz - 0.8, 1.3)
-    rows[R] = rows[R] + person.beta_gain * 3 * beta + 9 * peak(person.theta_hz, 1.2)
-    rows[R] = rows[R] + (0.03 * alpha + 1.5) * peak(person.alpha_hz - 1.2, 0.9)
-    alpha_row = alpha * (peak(person.alpha_hz, 0.65) + 0.06 * peak(2 * person.alpha_hz, 1.2))
-    arousal_row = (
-        0.8 * alpha * peak(person.alpha_hz - 0.3, 1.0)
-        + 16 * peak(person.theta_hz, 1.4)
-        + person.beta_gain * 24 * beta
-        + 12.0 * f**-1.3 * low
-    )
-    table = np.stack([*rows, alpha_row, arousal_row]).astype(np.float32)
-
-    seconds = len(states)
-    grid = np.arange(seconds)
-
-    def framed(values):
-        return np.interp(noise.times, grid, values)
-
-    gains = np.stack([framed(weights[:, state]) for state in range(6)], 1)
-    closed = weights[:, W_CLOSED] + 0.10 * weights[:, W_OPEN] + 0.10 * weights[:, N1]
-    alpha_gain = framed(closed) * np.exp(fluctuation(rng, noise.frames, 4, 0.55) - 0.15)
-    aroused = np.zeros(seconds * 4)
-    for arousal in arousals:
-        first, last = int(arousal.onset * 4), int((arousal.onset + arousal.duration) * 4)
-        aroused[first:last] = np.minimum(arousal.strength, 1.6)
-    aroused = np.interp(noise.times * 4, np.arange(seconds * 4), smooth(aroused, 3))
-    gains *= 1 - 0.6 * np.clip(aroused, 0, 1)[:, None]
-    gains = np.concatenate([gains, alpha_gain[:, None], aroused[:, None]], 1).astype(np.float32)
-    # einsum, not BLAS: the same bits whatever number of threads
-    power = np.einsum("fk,kb->fb", gains, table)
-    for low_edge, high_edge, sd in ((0, 4, 0.28), (4, 8, 0.22), (8, 12, 0.2), (12, 50, 0.2)):
-        band = (f >= low_edge) & (f < high_edge)
-        power[:, band] *= np.exp(fluctuation(rng, noise.frames, 6, sd)).astype(np.float32)[:, None]
-    return power
+def _burst(result: Brain, person, states, rng) -> None:
+    """Waxing and waning within a second, which makes real EEG less Gaussian than filtered noise,
+    and scalp muscle, fitful and of each side's own."""
+    n, seconds = len(result.c3), len(states)
+    sd = person.burstiness * np.array([1.35, 1.2, 1.0, 0.9, 0.65, 1.0])[states]
+    sd = np.repeat(smooth(sd, 3), 16)
+    wax = np.exp(sd * fluctuation(rng, seconds * 16, 3) - sd**2)
+    wax = stretch(wax, 16, RATE, n)
+    for channel in (result.c3, result.c4, result.frontal):
+        channel *= wax
+    level = np.array([1.0, 0.45, 0.15, 0.06, 0.04, 0.08])[states]
+    level = smooth(level, 2) * np.exp(fluctuation(rng, seconds, 25, 0.6) - 0.3)
+    sos = signal.butter(2, [18, 60], "bandpass", fs=RATE, output="sos").astype(np.float32)
+    for channel in (result.c3, result.c4):
+        fitful = np.exp(fluctuation(rng, seconds * 8, 4, 0.6) - 0.36)
+        envelope = np.repeat(level, 8) * fitful * (person.muscle_uv / 0.81)
+        muscle = signal.sosfilt(sos, rng.standard_normal(n, np.float32))
+        channel += muscle * stretch(envelope, 8, RATE, n)
 
 
 def _place(result: Brain, onsets, waves, gains, rng) -> None:
@@ -193,13 +158,15 @@ def _slow_waves(result: Brain, person, drive, rng) -> None:
     if n == 0:
         return
     level = np.interp(onsets, np.arange(seconds), drive)
-    size = person.slow_wave_uv * np.exp(rng.normal(0, 0.33, n))
+    size = person.slow_wave_uv * np.exp(rng.normal(-0.10, 0.36, n))
     size *= 0.55 + 0.45 * np.clip(level, 0, 1.2)
-    down = (0.5 / person.slow_wave_hz * np.exp(rng.normal(-0.12, 0.2, n)))[:, None]
-    up = (0.5 / person.slow_wave_hz * np.exp(rng.normal(0.10, 0.2, n)))[:, None]
-    t = np.arange(int(2.2 * RATE)) / RATE
-    wave = np.where(t < down, -0.55 * np.sin(np.pi * np.clip(t / down, 0, 1)) ** 1.15, 0)
-    wave += np.where(t >= down, 0.45 * np.sin(np.pi * np.clip((t - down) / up, 0, 1)), 0)
+    # long and short ones: delta is broad, not a line at 1 Hz
+    pace = np.exp(rng.normal(-0.10, 0.36, n))
+    down = (0.5 / person.slow_wave_hz * pace * np.exp(rng.normal(-0.18, 0.25, n)))[:, None]
+    up = (0.5 / person.slow_wave_hz * pace * np.exp(rng.normal(0.10, 0.25, n)))[:, None]
+    t = np.arange(int(2.6 * RATE)) / RATE
+    wave = np.where(t < down, -0.62 * np.sin(np.pi * np.clip(t / down, 0, 1) ** 0.8) ** 1.15, 0)
+    wave += np.where(t >= down, 0.38 * np.sin(np.pi * np.clip((t - down) / up, 0, 1)), 0)
     wave = smooth(wave.T, 0.02 * RATE).T
     _place(result, onsets, wave * size[:, None], (1.0, 1.0, 0.72), rng)
     large = size > 75
@@ -235,7 +202,7 @@ def _spindles(result: Brain, person, weights, drive, k_onsets, rng) -> None:
     seconds = len(drive)
     hertz = 0.02 * np.exp(fluctuation(rng, seconds, 100, 0.2))
     slow = 1 + 0.6 * np.sin(2 * np.pi * np.cumsum(hertz))
-    density = np.clip(weights[:, N2] - 0.1, 0, 1) * 1.1 + 0.45 * weights[:, N3]
+    density = np.clip(weights[:, N2] - 0.1, 0, 1) * 1.1 + 0.35 * weights[:, N3]
     onsets = _poisson_times(person.spindles_per_minute / 60 * slow * density, rng, 1.5)
     riding = k_onsets[rng.random(len(k_onsets)) < 0.4] + 0.7
     onsets = np.sort(np.concatenate([onsets, riding]))

@@ -26,8 +26,8 @@ def eyes(
     phasic: np.ndarray,
     frontal: np.ndarray,
     rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, dict[str, list]]:
-    """E1-M2 and E2-M1 in µV, float32 [seconds * RATE], and the movements put into them.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, list]]:
+    """E1-M2, E2-M1 and the blinks' share, µV, float32 [seconds * RATE]; the movements in them.
 
     The eye is a dipole: with E1 below one and E2 above the other outer canthus every conjugate
     movement is of opposite sign in the two, and what comes from the brain is of one sign.
@@ -54,9 +54,10 @@ def eyes(
     lid = height * np.exp(-0.5 * ((t - 0.2) / width) ** 2)
     lid = lid - 0.18 * height * np.exp(-0.5 * ((t - 0.42) / (1.7 * width)) ** 2)
     start = (onsets * RATE).astype(np.int64)
-    # the electrode above the eye sees the lid best
-    add_waves(left, start, -0.55 * lid)
-    add_waves(right, start, lid)
+    blinks = np.zeros(n, np.float32)
+    add_waves(blinks, start, lid)
+    left -= np.float32(0.55) * blinks  # the electrode above the eye sees the lid best
+    right += blinks
     for channel in (left, right):
         channel += frontal * np.float32(rng.uniform(0.9, 1.1))
         channel += 1.2 * rng.standard_normal(n, np.float32)
@@ -66,7 +67,7 @@ def eyes(
         "slow_eye_movement_seconds": slow_times,
         "blinks": [round(float(onset), 2) for onset in onsets],
     }
-    return left, right, truth
+    return left, right, blinks, truth
 
 
 def _saccades(person, states, phasic, rng) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import json
-import os
-import tempfile
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
 import numpy as np
 
@@ -16,21 +13,6 @@ from sleeplm_jax.recordings.simulator.hypnogram import EPOCH, PROFUSION_CODE
 from sleeplm_jax.recordings.simulator.night import SimulatedNight
 
 START_DATE = datetime.date(2000, 1, 1)  # constant: a simulated night has no real date
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Whole file or none: written beside its place, then moved."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def edf_bytes(night: SimulatedNight, start: datetime.time) -> bytes:

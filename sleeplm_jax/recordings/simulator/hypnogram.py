@@ -25,7 +25,7 @@ def draw_bouts(person: Individual, seconds: int, rng: np.random.Generator) -> Bo
     minutes = seconds / 60
     compressed = minutes < 240
     usual = 68.0 if compressed else person.cycle_minutes
-    latency = min(person.latency_minutes, 0.10 * minutes)
+    latency = min(person.latency_minutes, 0.12 * minutes)
     waking = min(rng.uniform(0.5, 8.0), 0.04 * minutes)
     cycles = max(1, round((minutes - latency - waking) / (usual * 1.06)))
     cycle = (minutes - latency - waking) / cycles
@@ -35,6 +35,7 @@ def draw_bouts(person: Individual, seconds: int, rng: np.random.Generator) -> Bo
         # hours into an eight-hour night that this cycle stands for
         hour = 8.0 * (number + 0.5) / cycles if compressed else (number + 0.5) * cycle / 60
         rem = float(np.clip(0.07 + 0.045 * hour + rng.normal(0, 0.03), 0.06, 0.42))
+        rem *= person.rem_share
         if compressed:
             rem = max(rem, 0.14)
         n3 = person.n3_share * np.exp(-max(hour - 0.75, 0) / 3.2) * np.exp(rng.normal(0, 0.15))
@@ -108,11 +109,11 @@ def _cycle(person, seconds, rem, n3, pace, last, rng) -> Bouts:
 
 
 # mean length of an undisturbed bout, s, and what interrupts it (state, share)
-_BOUT = {N2: 420, N3: 600, R: 540}
+_BOUT = {N2: 700, N3: 900, R: 1200}
 _BREAK = {
-    N2: ((N1, 0.50), (N3, 0.22), (W_CLOSED, 0.28)),
-    N3: ((N2, 0.88), (N1, 0.05), (W_CLOSED, 0.07)),
-    R: ((N1, 0.50), (N2, 0.20), (W_CLOSED, 0.30)),
+    N2: ((N1, 0.47), (N3, 0.18), (W_CLOSED, 0.35)),
+    N3: ((N2, 0.86), (N1, 0.04), (W_CLOSED, 0.10)),
+    R: ((N1, 0.27), (N2, 0.23), (W_CLOSED, 0.50)),
 }
 
 
@@ -130,11 +131,12 @@ def _fragmented(state, seconds, person, pace, rng) -> Bouts:
                 bouts.append((state, left))
             break
         visit = int(rng.choice(visits, p=shares))
-        typical = 25 + 0.4 * person.age if visit == W_CLOSED else 45
-        away = rng.lognormal(np.log(typical), 0.6) * max(pace, 0.6)
+        awake = (35 + 0.8 * person.age) * person.wake_stretch
+        typical, sd = (awake, 0.9) if visit == W_CLOSED else (60, 0.6)
+        away = min(rng.lognormal(np.log(typical), sd), 900) * max(pace, 0.6)
         if visit == W_CLOSED:
             bouts += _wake(away, 0.6, rng)
-            drowse = rng.uniform(15, 60) * max(pace, 0.6)
+            drowse = rng.uniform(25, 140) * max(pace, 0.6)
             bouts.append((N1, drowse))
             away += drowse
         else:

@@ -6,9 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sleeplm_jax.recordings.simulator import arousals as _arousals
-from sleeplm_jax.recordings.simulator import body, eeg, eyes, heart, hypnogram, respiration
-from sleeplm_jax.recordings.simulator.individual import Individual, draw_individual
+from sleeplm_jax.recordings.simulator import (
+    body,
+    eeg,
+    eyes,
+    heart,
+    limbs,
+    respiration,
+    scored,
+    snore,
+)
+from sleeplm_jax.recordings.simulator.artefacts import disturb, movement_artefacts
+from sleeplm_jax.recordings.simulator.course import draw_course
+from sleeplm_jax.recordings.simulator.individual import Individual
 from sleeplm_jax.recordings.simulator.noise import FrameNoise
 
 
@@ -24,36 +34,25 @@ class Signal:
 
 
 @dataclass
-class ScoredEvent:
-    name: str  # Profusion's
-    onset: float
-    duration: float
-    channel: str
-    lowest: int | None = None
-    drop: int | None = None
-
-
-@dataclass
 class SimulatedNight:
     individual: Individual
     signals: list[Signal]
     stages: np.ndarray  # int8 [epochs], index into config.STAGES
-    events: list[ScoredEvent]
+    events: list[scored.ScoredEvent]
     truth: dict
 
 
-_NAMES = {
-    "obstructive_apnea": "Obstructive Apnea",
-    "central_apnea": "Central Apnea",
-    "mixed_apnea": "Mixed Apnea",
-    "hypopnea": "Hypopnea",
-}
-
-
-def simulate(index: int, seconds: int, seed: int, artefacts: bool = True) -> SimulatedNight:
+def simulate(
+    index: int,
+    seconds: int,
+    seed: int,
+    artefacts: bool = True,
+    people: tuple[str, ...] | None = None,
+) -> SimulatedNight:
     """Simulate night `index` of cohort `seed`; `seconds` is a multiple of 30.
 
-    `artefacts` allows electrodes that come off; movement is part of every night.
+    `artefacts` allows what artefacts.py does to a recording; movement is part of every night.
+    `people` are the kinds of sleeper to draw from (people.KINDS), all of them if None.
 
     Every part draws from its own generator, so a change in one leaves the others as they were.
     """
@@ -61,15 +60,9 @@ def simulate(index: int, seconds: int, seed: int, artefacts: bool = True) -> Sim
     def part(number: int) -> np.random.Generator:
         return np.random.default_rng([seed, index, number])
 
-    person = draw_individual(part(0))
-    bouts = hypnogram.draw_bouts(person, seconds, part(1))
-    states = hypnogram.states_of(bouts, seconds)
-    position, turns = body.draw_positions(person, states, part(2))
-    events = respiration.draw_events(person, states, position, turns, part(3))
-    arousals, states = _arousals.draw_arousals(person, states, events, part(4))
-    movements = sorted(turns + body.draw_movements(states, arousals, part(5)))
-    breathing = respiration.breathe(person, states, position, events, movements, part(6))
-    _score_hypopnoeas(events, arousals, breathing.desaturations)
+    course = draw_course(index, seconds, seed, people)
+    person, states, movements = course.person, course.states, course.movements
+    events, arousals, breathing = course.events, course.arousals, course.breathing
 
     beats, monitor = heart.beat_times(
         person, states, breathing, events, arousals, movements, part(7)
@@ -81,13 +74,21 @@ def simulate(index: int, seconds: int, seed: int, artefacts: bool = True) -> Sim
     drive = eeg.slow_wave_drive(states, part(10))
     phasic = eyes.phasic_density(states, 8 * 3600 / seconds, part(11))
     head = eeg.brain(person, states, weights, arousals, drive, phasic, part(12))
-    left, right, looks = eyes.eyes(person, states, weights, phasic, head.frontal, part(13))
+    left, right, blinks, looks = eyes.eyes(person, states, weights, phasic, head.frontal, part(13))
     # the eyes' dipole reaches the central electrodes too, of opposite sign on the two sides
     ocular = np.float32(0.06) * (left - right) / 2
-    head.c3 += ocular
-    head.c4 -= ocular
+    head.c3 += ocular + np.float32(0.14) * blinks
+    head.c4 += np.float32(0.14) * blinks - ocular
     chin, twitches = body.chin(person, states, arousals, movements, phasic, part(14))
+    # the mastoids are never quite silent: a little of the heart in all that refers to them
+    beat = ecg[:: heart.ECG_RATE // eeg.RATE] / np.float32(person.r_uv)
+    for m2, m1, size in zip((head.c3, left), (head.c4, right), (1.0, 0.9), strict=True):
+        m2 += np.float32(size * person.ecg_leak_uv[1]) * beat
+        m1 += np.float32(size * person.ecg_leak_uv[0]) * beat
     _disturb(head, left, right, ecg, movements, part(15))
+    moving = body.movement_envelope(movements, limbs.LEG_RATE, seconds * limbs.LEG_RATE, part(19))
+    leg = limbs.legs(person, states, course.limbs, moving, part(20))
+    hum = snore.snore(person, states, breathing, part(21))
 
     gain = person.gain
     eeg_filter = "HP:0.3Hz simulated"
@@ -101,25 +102,42 @@ def simulate(index: int, seconds: int, seed: int, artefacts: bool = True) -> Sim
         Signal("C3-M2", "uV", eeg.RATE, (-500, 500), head.c3 * gain["C3-M2"]),
         Signal("C4-M1", "uV", eeg.RATE, (-500, 500), head.c4 * gain["C4-M1"]),
         Signal("Chin", "uV", body.EMG_RATE, (-800, 800), chin * gain["Chin"]),
-        Signal("Position", "", 1, (-1, 31), position.astype(np.float32)),
+        *(
+            Signal(label, "uV", limbs.LEG_RATE, (-800, 800), leg[label] * gain[label])
+            for label in limbs.SIDES
+        ),
+        Signal("Snore", "", snore.SNORE_RATE, (-20, 20), hum * gain["Snore"]),
+        Signal("Position", "", 1, (-1, 31), course.position.astype(np.float32)),
         Signal("HR", "bpm", 1, (0, 255), monitor.astype(np.float32)),
         Signal("SpO2", "%", 1, (0, 100), breathing.spo2.astype(np.float32)),
     ]
-    lost = _lead_off(signals, seconds, part(17)) if artefacts else []
+    spoilt = movement_artefacts(movements, seconds)
+    if artefacts:
+        by_label = {signal.label: (signal.values, signal.rate) for signal in signals}
+        spoilt += disturb(by_label, seconds, part(17))
+    spoilt.sort(key=lambda artefact: (artefact.onset, artefact.kind, artefact.channel))
     for signal in signals:
         if signal.unit == "uV":
             signal.prefiltering = eeg_filter
         np.clip(signal.values, *signal.limit, out=signal.values)
-    stages = hypnogram.epochs_of(states)
     truth = (
         head.truth
         | looks
         | {
             "r_peaks": [round(float(beat), 4) for beat in beats],
-            "lead_off": lost,
+            "artefacts": [artefact.as_dict() for artefact in spoilt],
             "rem_twitches": twitches,
             "states": ["W_open", "W_closed", "N1", "N2", "N3", "R"],
             "state_bouts": _run_lengths(states),
+            "limb_movements": [
+                {
+                    "onset": limb.onset,
+                    "duration": limb.duration,
+                    "channels": list(limb.sides),
+                    "periodic": limb.periodic,
+                }
+                for limb in course.limbs
+            ],
             "movements": [[round(x, 2) for x in movement] for movement in movements],
             "respiratory_events": [
                 {
@@ -136,36 +154,8 @@ def simulate(index: int, seconds: int, seed: int, artefacts: bool = True) -> Sim
             ],
         }
     )
-    return SimulatedNight(
-        person, signals, stages, _scored(events, arousals, breathing.desaturations), truth
-    )
-
-
-def _score_hypopnoeas(events, arousals, desaturations) -> None:
-    """AASM rule 1A: a hypopnoea needs a desaturation of 3 % or an arousal."""
-    woke = np.array([arousal.onset for arousal in arousals])
-    fell = np.array([fall.onset for fall in desaturations])
-    for event in events:
-        if event.kind == "hypopnea":
-            aroused = np.any((woke > event.onset + 5) & (woke < event.end + 3))
-            drop = np.any((fell > event.onset - 1) & (fell < event.end + 30))
-            event.scored = bool(aroused or drop)
-
-
-def _scored(events, arousals, desaturations) -> list[ScoredEvent]:
-    scored = [
-        ScoredEvent(_NAMES[event.kind], round(event.onset, 1), event.duration, "AF")
-        for event in events
-        if event.scored
-    ]
-    scored += [
-        ScoredEvent("Arousal ()", arousal.onset, arousal.duration, "C4-M1") for arousal in arousals
-    ]
-    scored += [
-        ScoredEvent("SpO2 desaturation", fall.onset, fall.duration, "SpO2", fall.lowest, fall.drop)
-        for fall in desaturations
-    ]
-    return sorted(scored, key=lambda event: (event.onset, event.name))
+    marks = scored.scored(events, arousals, breathing.desaturations, course.limbs, spoilt)
+    return SimulatedNight(person, signals, course.stages, marks, truth)
 
 
 def _disturb(head, left, right, ecg, movements, rng) -> None:
@@ -180,22 +170,6 @@ def _disturb(head, left, right, ecg, movements, rng) -> None:
         own = 0.7 * shared + 0.7 * noise.draw(rng)
         channel += moving * noise.synthesise(own, shape)
     ecg += np.repeat(moving * noise.synthesise(noise.draw(rng), shape), heart.ECG_RATE // eeg.RATE)
-
-
-def _lead_off(signals: list[Signal], seconds: int, rng) -> list[list]:
-    """In one night of eight an electrode comes off for minutes: mains hum, drift, no brain."""
-    if rng.random() > 0.125:
-        return []
-    label = str(rng.choice(["E1-M2", "E2-M1", "C3-M2", "C4-M1", "Chin"]))
-    duration = int(min(rng.uniform(60, 420), seconds / 10))
-    onset = int(rng.uniform(0.1, 0.85) * seconds)
-    signal = next(signal for signal in signals if signal.label == label)
-    part = signal.values[onset * signal.rate : (onset + duration) * signal.rate]
-    t = np.arange(len(part)) / signal.rate
-    drift = np.cumsum(rng.standard_normal(len(part))) * (60 / np.sqrt(signal.rate))
-    drift -= np.linspace(drift[0], drift[-1], len(drift))
-    part[:] = drift + rng.uniform(60, 250) * np.sin(2 * np.pi * 50 * t)
-    return [[label, onset, duration]]
 
 
 def _run_lengths(states: np.ndarray) -> list[list[int]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import signal
 
 from sleeplm_jax.recordings.simulator.hypnogram import N1, N2, N3, W_CLOSED, W_OPEN, R
 from sleeplm_jax.recordings.simulator.individual import Individual
@@ -17,7 +16,7 @@ SUPINE = 2
 
 @dataclass
 class RespiratoryEvent:
-    kind: str  # obstructive_apnea, central_apnea, mixed_apnea, hypopnea
+    kind: str  # obstructive_apnea, central_apnea, mixed_apnea, hypopnea, rera
     onset: float
     duration: float
     residual: float  # flow left, share of the baseline
@@ -55,7 +54,7 @@ def draw_events(
     turns: list[tuple[float, float, float]],
     rng: np.random.Generator,
 ) -> list[RespiratoryEvent]:
-    """Events in sleep at the person's AHI, more in REM, supine and light sleep, fewer in N3.
+    """Apnoeas, hypopnoeas and RERAs in sleep, more in REM, supine and light sleep, fewer in N3.
 
     None where the sleeper turns: nobody could score it.
     """
@@ -66,7 +65,9 @@ def draw_events(
     for onset, duration, _ in turns:
         weight[max(int(onset) - 2, 0) : int(onset + duration) + 3] = 0
     asleep = weight > 0
-    hazard = person.ahi / 3600 * weight / weight[asleep].mean()
+    # some do not fit in, some hypopnoeas will neither wake nor desaturate and go unscored
+    wanted = 1.3 * person.ahi + person.reras_per_hour
+    hazard = wanted / 3600 * weight / weight[asleep].mean()
     hazard = np.minimum(hazard / np.maximum(1 - hazard * 60, 0.2), 0.2)
     chance = rng.random(len(states))
     awake_ahead = np.concatenate([np.cumsum(~asleep), [np.sum(~asleep)]])
@@ -74,9 +75,11 @@ def draw_events(
     for second in np.flatnonzero(chance < hazard):
         if second < free:
             continue
-        apnoea = rng.random() < person.apnoea_share
+        rera = rng.random() < person.reras_per_hour / wanted
+        apnoea = not rera and rng.random() < person.apnoea_share
         rem = states[second] == R
-        duration = 10.5 + rng.gamma(2.2, (6.5 if apnoea else 7.0) * (1.35 if rem else 1.0))
+        spread = rng.gamma(2.0, 6.5) if apnoea else rng.gamma(1.5, 5.0)
+        duration = 10.3 + spread * (1.35 if rem else 1.0)
         duration = round(float(min(duration, 75)), 1)
         stop = int(second + duration) + 2
         if stop + 5 >= len(states) or awake_ahead[stop] > awake_ahead[max(second - 8, 0)]:
@@ -90,8 +93,10 @@ def draw_events(
                 kind = "mixed_apnea"
             residual = rng.uniform(0.0, 0.06)
             wakes = 0.35 if kind == "central_apnea" else 0.8
+        elif rera:  # effort that grows against a narrow airway until it wakes the sleeper
+            kind, residual, wakes = "rera", rng.uniform(0.75, 0.9), 2.0
         else:
-            kind, residual, wakes = "hypopnea", rng.uniform(0.25, 0.6), 0.55
+            kind, residual, wakes = "hypopnea", rng.uniform(0.2, 0.55), 0.6
         wakes *= 0.55 if states[second] == N3 else 1.0
         onset = second + round(float(rng.random()), 1)
         events.append(
@@ -158,6 +163,9 @@ def breathe(
             late = np.clip(np.linspace(-1.2, 1.6, len(on)) * 3, 0, 1)
             effort = 1 - on + on * (0.03 + late * grow)
             split[where] += on * late * 0.42
+        elif event.kind == "rera":
+            effort = 1 - on + on * np.linspace(1.0, 1.5, len(on))
+            flat[where] = np.maximum(flat[where], on * rng.uniform(0.8, 1.0))
         else:
             effort = 1 - on * (0.25 * (1 - event.residual))
             split[where] += on * rng.uniform(0.08, 0.3)
@@ -228,15 +236,19 @@ def _templates(share: float) -> tuple[np.ndarray, ...]:
 def _saturation(person, flow_depth, states, rng) -> np.ndarray:
     """SpO2 in whole %, [seconds]: oxygen stores drained by missing ventilation, seen later.
 
-    A first-order store (time constant 20 s) emptied at `desaturation_rate`, delayed by the
-    circulation from lung to finger and averaged over 3 s by the oximeter.
+    A first-order store (time constant 20 s) emptied at `desaturation_rate` and refilled faster
+    (7 s: the breaths that end an event are deep), delayed by the circulation from lung to finger and
+    averaged over 3 s by the oximeter.
     """
     seconds = len(states)
     ventilation = flow_depth.reshape(seconds, RATE).mean(1)
     # ordinary breath-to-breath variation is buffered by the lung: only a real deficit counts
     missing = np.clip(0.82 - ventilation, 0, 1) / 0.82
-    keep = np.exp(-1 / 20)
-    deficit = signal.lfilter([person.desaturation_rate], [1.0, -keep], missing)
+    drained, refilled = np.exp(-1 / 20), np.exp(-1 / 7)
+    deficit, level = np.empty(seconds), 0.0
+    for second, lack in enumerate(missing):
+        level = level * (drained if lack > 0 else refilled) + person.desaturation_rate * lack
+        deficit[second] = level
     delay = person.circulation_delay
     deficit = np.interp(np.arange(seconds) - delay, np.arange(seconds), deficit, left=0.0)
     deficit = smooth(deficit, 1.5)
@@ -274,7 +286,7 @@ def _score_desaturations(person, spo2, events) -> list[Desaturation]:
         rest = spo2[nadir : min(nadir + 60, len(spo2))]
         lower = np.flatnonzero(rest < spo2[nadir])
         rest = rest[: lower[0]] if len(lower) else rest  # the next event's fall has begun
-        back = np.flatnonzero(rest >= spo2[nadir] + 0.6 * drop)
+        back = np.flatnonzero(rest >= spo2[nadir] + 0.4 * drop)
         # no recovery: it ends where it came highest before falling again
         highest = np.flatnonzero(rest == rest.max())
         stop = nadir + int(back[0] if len(back) else highest[-1])

@@ -1,0 +1,72 @@
+"""The EEG's background: how much of an epoch an alpha rhythm takes.
+
+AASM: alpha is 8-13 Hz, over the occipital regions; an epoch with more than half of it is W, one in
+which it gives way to low-amplitude mixed-frequency activity N1. The share counts half seconds with
+a rhythm, not power: one burst of large alpha is not an epoch of it. What makes a rhythm is this
+project's: the spectrum of the 2 s about it peaks at 8-13 Hz, and that peak stands out from what the
+spectrum does to either side of it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import signal
+
+from sleeplm_jax.physiology.detections import resampled
+from sleeplm_jax.physiology.epochs import EPOCH_SECONDS
+from sleeplm_jax.recordings.night import Trace
+
+ALPHA = (8.0, 13.0)  # Hz
+LOWEST_RATE = 64.0  # Hz
+WINDOW_S, STEP_S = 2.0, 0.5
+BELOW, ABOVE = (4.0, 7.0), (14.0, 20.0)  # Hz: what the peak is compared with
+PEAK_HALF = 1.0  # Hz to either side of the peak
+STANDS_OUT = 3.0  # density of the peak over the geometric mean of theirs
+LEAST_SHARE = 0.3  # of the power at 4-30 Hz
+TOTAL = (4.0, 30.0)  # Hz: eye movements and slow waves do not count against alpha
+
+
+def alpha_share(trace: Trace, epochs: int) -> np.ndarray | None:
+    """Per cent of each epoch in which the EEG shows an alpha rhythm, float [E]; NaN behind its end.
+
+    O1 or O2 is the place to look; over C3 and C4 alpha is smaller. Spindles (11-16 Hz, under 2 s)
+    can count as half a second of it here and there. None where the rate is too low.
+    """
+    trace = resampled(trace)
+    rate = trace.rate
+    length = round(WINDOW_S * rate)
+    if rate < LOWEST_RATE or len(trace.values) < length:
+        return None
+    step = round(STEP_S * rate)
+    frequencies, times, density = signal.spectrogram(
+        np.asarray(trace.values, np.float32), rate, "hann", nperseg=length,
+        noverlap=length - step, detrend="constant",
+    )
+    rhythm = _rhythm(frequencies, density)
+    out = np.full(epochs, np.nan)
+    where = np.floor(times / EPOCH_SECONDS).astype(int)
+    inside = where < epochs
+    whole = np.bincount(where[inside], minlength=epochs)
+    found = np.bincount(where[inside], rhythm[inside], minlength=epochs)
+    enough = whole >= 0.9 * EPOCH_SECONDS / STEP_S  # the night's first and last second have none
+    out[enough] = 100 * found[enough] / whole[enough]
+    return out
+
+
+def _rhythm(frequencies: np.ndarray, density: np.ndarray) -> np.ndarray:
+    """Which windows of a spectrogram [F, windows] hold an alpha rhythm, bool."""
+
+    def rows(low: float, high: float) -> np.ndarray:
+        return (frequencies >= low - 1e-6) & (frequencies <= high + 1e-6)
+
+    alpha = np.flatnonzero(rows(*ALPHA))
+    top = alpha[density[alpha].argmax(axis=0)]
+    column = np.arange(density.shape[1])
+    bins = max(round(PEAK_HALF * WINDOW_S), 1)
+    about = np.clip(top + np.arange(-bins, bins + 1)[:, None], 0, len(frequencies) - 1)
+    peak = density[about, column]
+    beside = np.sqrt(density[rows(*BELOW)].mean(axis=0) * density[rows(*ABOVE)].mean(axis=0))
+    whole = density[rows(*TOTAL)].sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        stands = peak.mean(axis=0) >= STANDS_OUT * beside
+        return stands & (peak.sum(axis=0) >= LEAST_SHARE * whole) & (whole > 0)

@@ -1,0 +1,106 @@
+"""K complexes: single large waves, sharp down and slower up, that stand out of the background.
+
+AASM: a well delineated negative sharp wave immediately followed by a positive one that stands out
+from the background EEG, of at least 0.5 s in all, usually largest over the frontal leads. It names
+no amplitude; 75 µV peak to peak are taken from the criterion of slow waves, of which N2 would
+otherwise hold none. What "stands out" and what tells a K complex from a slow wave of a train is
+this project's: as large as `STANDS_OUT` times the background's usual peak to peak, and the largest
+but at most one of the waves within `ALONE_S`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from sleeplm_jax.physiology.detections import Detections, detections, filtered, resampled
+from sleeplm_jax.recordings.night import Trace
+
+BAND = (0.3, 4.0)  # Hz: the wave without the spindle that may ride on it
+LOWEST_RATE = 25.0  # Hz
+SHORTEST = 10.0  # s
+PEAK_TO_PEAK = (75.0, 500.0)  # µV
+DURATION = (0.5, 2.0)  # s; AASM gives no longest
+NEGATIVE = (0.08, 0.8)  # s: the sharp half
+FALL_TO_RISE = (0.1, 0.9)  # s from the negative to the positive extreme
+LEAST_NEGATIVE = 0.2  # share of the peak to peak that lies below zero
+BACKGROUND_S = 10.0  # s to either side
+STANDS_OUT = 2.0
+ALONE_S, AS_LARGE = 2.5, 0.5  # s to either side; as large as this share of it
+NEIGHBOURS = 1  # K complexes may come in pairs, not in trains
+
+
+def usual_range(values: np.ndarray, rate: float, around_s: float) -> np.ndarray:
+    """Median peak to peak of the seconds within `around_s` of each second, [whole seconds]."""
+    second = max(int(rate), 1)
+    count = len(values) // second
+    ranges = np.ptp(values[: count * second].reshape(count, second), axis=1)
+    size = min(2 * round(around_s) + 1, max(count, 1))
+    return ndimage.median_filter(ranges, size, mode="nearest")
+
+
+def k_complexes(trace: Trace) -> Detections | None:
+    """K complexes of an EEG in µV; peak is the negative one, amplitude peak to peak in 0.3-4 Hz.
+
+    `trace` may come from `resampled` already.
+    """
+    trace = resampled(trace)
+    if trace.rate < LOWEST_RATE or len(trace.values) < SHORTEST * trace.rate:
+        return None
+    x, rate = filtered(trace, *BAND), trace.rate
+    waves = _waves(x)
+    begin, cross, until, trough, crest = waves
+    size = x[crest] - x[trough]
+    usual = usual_range(x, rate, BACKGROUND_S)
+    second = np.minimum((trough / int(rate)).astype(int), len(usual) - 1)
+    duration = (until - begin) / rate
+    negative = (cross - begin) / rate
+    apart = (crest - trough) / rate
+    shaped = (
+        (size >= PEAK_TO_PEAK[0]) & (size <= PEAK_TO_PEAK[1])
+        & (duration >= DURATION[0]) & (duration <= DURATION[1])
+        & (negative >= NEGATIVE[0]) & (negative <= NEGATIVE[1])
+        & (apart >= FALL_TO_RISE[0]) & (apart <= FALL_TO_RISE[1])
+        & (-x[trough] >= LEAST_NEGATIVE * size)
+        & (size >= STANDS_OUT * usual[second])
+    )
+    picked = np.flatnonzero(shaped)
+    alone = np.array([_alone(trough, size, wave, rate) for wave in picked], bool)
+    picked = picked[alone] if len(picked) else picked
+    return detections(
+        begin[picked] / rate, until[picked] / rate, trough[picked] / rate, size[picked]
+    )
+
+
+def _waves(x: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Waves below, then above zero, as indices [waves]: begin, crossing, end, lowest, highest."""
+    below = x < 0
+    edges = np.flatnonzero(below[1:] != below[:-1]) + 1
+    if len(edges) and not below[edges[0]]:
+        edges = edges[1:]
+    count = (len(edges) - 1) // 2
+    if count < 1:
+        return (np.zeros(0, int),) * 5
+    begin, cross, until = edges[0 : 2 * count : 2], edges[1 : 2 * count : 2], edges[2::2][:count]
+    return begin, cross, until, _extremes(-x, begin, cross), _extremes(x, cross, until)
+
+
+def _extremes(x: np.ndarray, begin: np.ndarray, until: np.ndarray) -> np.ndarray:
+    """Index of the highest of `x` in each stretch [begin, until)."""
+    bounds = np.stack([begin, until], axis=1).ravel()
+    padded = np.append(x, -np.inf)
+    top = np.maximum.reduceat(padded, bounds)[::2]
+    label = np.repeat(np.arange(len(begin)), until - begin)
+    index = np.concatenate([[0], np.cumsum(until - begin)])
+    flat = np.arange(index[-1]) - np.repeat(index[:-1], until - begin) + np.repeat(
+        begin, until - begin
+    )
+    hit = x[flat] == top[label]
+    first = np.unique(label[hit], return_index=True)[1]
+    return flat[hit][first]
+
+
+def _alone(trough: np.ndarray, size: np.ndarray, wave: int, rate: float) -> bool:
+    first = np.searchsorted(trough, trough[wave] - ALONE_S * rate)
+    last = np.searchsorted(trough, trough[wave] + ALONE_S * rate, side="right")
+    return int((size[first:last] >= AS_LARGE * size[wave]).sum()) - 1 <= NEIGHBOURS

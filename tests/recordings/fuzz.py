@@ -1,0 +1,302 @@
+"""Damaged recordings and scorings by the thousand: each ends in a valid result or in one line.
+
+    python -m tests.recordings.fuzz --cases 5000 --seed 1 [--psg DIR]
+
+Case i of a seed is always the same: one of the files below (real ones read in place where they
+are, simulated and written ones everywhere), mutated one to six times. Prints counts as JSON and
+every fault (another exception, a message of several lines, invalid tensors, more than 20 s) with
+the case's number, for `--only NUMBER`. The process may not take more than MEMORY.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+SECONDS = 20.0  # a case may take; on an idle core the slowest takes about 1
+MEMORY = 6 << 30  # of addresses, libraries included; what is really used is reported
+RECORDINGS = (".edf", ".bdf", ".hea", ".h5")
+NASTY = (b"", b"0", b"-1", b"1", b"99999999", b"-9999999", b"1e9", b"1e-300", b"1e308", b"nan",
+         b"inf", b"-inf", b"\xff\xfe", "µ€".encode(), b"\x00" * 8, b"\n", b"%s%n", b"0x10", b"1,5",
+         b"1.5", b"../../x", b"&lt;", b"24:00:00", b"99.99.99", b"EDF+D", b"EDF Annotations")
+
+
+class Hung(BaseException):
+    """Raised by the alarm; no `except Exception` on the way may swallow it."""
+
+
+def real_files(psg: Path | None) -> list[Path]:
+    """Small real recordings and every kind of real annotation file, in a fixed order."""
+    if psg is None:
+        return []
+    patterns = (
+        "edf_corner_cases/*.edf", "edfio_sleepedf_short/*.[be]df", "slpdb_multimodal/*.edf",
+        "rsleep_nox/subject1.edf", "rsleep_nox/*.csv", "nsrr_xml/*.xml",
+        "sleepedf_hypnograms/edf/SC400*.edf", "openneuro_ds005555_boas/sub-1*/eeg/*_events.tsv",
+        "openneuro_ds003768/sourcedata/*0[1-3]*stage.tsv", "slpdb_annotations/*1*.st",
+        "ucddb_eeg/stages/*.txt", "dreem_dod_scorers/scorers/dodh/scorer_1/*0*.json",
+        "resmed_cpap/*SAD.edf",
+    )
+    return [path for pattern in patterns for path in sorted(psg.glob(pattern))[:6]]
+
+
+def written_files(folder: Path) -> list[Path]:
+    """Four simulated minutes, their night's XML, and a scoring file of each further format."""
+    import edfio
+
+    from sleeplm_jax.recordings.simulator import simulate_cohort
+
+    simulated = simulate_cohort(folder / "simulated", 1, hours=0.5, seed=5, workers=1)
+    for path in simulated:  # half an hour would make every case slow
+        edf = edfio.read_edf(path)
+        edf.slice_between_seconds(0, 240)
+        edf.write(path)
+    text = {
+        "night-nsrr.xml":
+            '<?xml version="1.0"?><PSGAnnotation><SoftwareVersion>x</SoftwareVersion>'
+            "<EpochLength>30</EpochLength><ScoredEvents>"
+            "<ScoredEvent><EventType>Stages|Stages</EventType><EventConcept>Stage 2 sleep|2"
+            "</EventConcept><Start>0</Start><Duration>120</Duration></ScoredEvent>"
+            "<ScoredEvent><EventType>Respiratory|Respiratory</EventType><EventConcept>Hypopnea|"
+            "Hypopnea</EventConcept><Start>12.5</Start><Duration>20</Duration><SignalLocation>"
+            "AIRFLOW</SignalLocation></ScoredEvent></ScoredEvents></PSGAnnotation>",
+        "hypnogram.ids": "0,60,W\n60,90,N1\n150,30,N2\n",
+        "night_1.txt": "0\n0\n1\n2\n3\n5\n",
+        "night_sleepscoring.txt":
+            "Date, Time, Recording onset, Duration, Annotation, Linked channel\n"
+            "2000-01-01, 22:00:00, 0, 30, Sleep stage W, \n"
+            "2000-01-01, 22:00:30, 30, 30, Sleep stage N2, \n",
+        "night.annot":
+            "class\tinstance\tchannel\tstart\tstop\tmeta\n"
+            "N1\t.\t.\t23:59:30\t00:00:00\t.\nN2\t.\t.\t00:00:00\t00:00:30\t.\n",
+        "night.stg.txt": "Epoch\tStage\n1\t0\n2\t1\n3\t2\n",
+    }
+    paths = list(simulated) + sorted((folder / "simulated").glob("*.xml"))
+    paths += [_written_wfdb(folder), _written_hdf5(folder)]
+    for name, content in text.items():
+        path = folder / name
+        path.write_text(content)
+        paths.append(path)
+    return paths
+
+
+def _written_wfdb(folder: Path) -> Path:
+    import wfdb
+
+    values = np.random.default_rng(0).normal(0, 40, (200 * 90, 2))
+    wfdb.wrsamp("record", fs=200, units=["uV", "uV"], sig_name=["C3-M2", "ECG"], p_signal=values,
+                fmt=["16", "16"], write_dir=str(folder))
+    return folder / "record.hea"
+
+
+def _written_hdf5(folder: Path) -> Path:
+    import h5py
+
+    path = folder / "dreem.h5"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("signals/eeg")
+        group.attrs["fs"], group.attrs["unit"] = 100, "µV"
+        group["C3_M2"] = np.random.default_rng(0).normal(0, 40, 100 * 90)
+        file["hypnogram"] = np.zeros(3, int)
+    return path
+
+
+def mutated(data: bytes, is_edf: bool, rng: np.random.Generator) -> bytes:
+    """`data` after one to six random mutations of bytes, fields, lines or length."""
+    out = bytearray(data)
+    for _ in range(min(6, int(rng.geometric(0.6)))):  # mostly one: many at once reach no depth
+        out = _mutate(out, is_edf, rng)
+    return bytes(out)
+
+
+def _mutate(out: bytearray, is_edf: bool, rng: np.random.Generator) -> bytearray:
+    if not out:
+        return bytearray(NASTY[rng.integers(len(NASTY))])
+    kind = rng.integers(8)
+    n = len(out)
+    at = int(rng.integers(n))
+    if is_edf and kind < 4:  # a header field
+        try:
+            count = int(bytes(out[252:256]))
+        except ValueError:
+            count = 1
+        header = min(n, 256 * (1 + min(max(count, 0), 100)))
+        widths = (8, 4, 16, 80)
+        width = int(widths[rng.integers(4)])
+        at = int(rng.integers(max(1, header // width))) * width
+        value = NASTY[rng.integers(len(NASTY))][:width].ljust(width)
+        out[at : at + width] = value
+    elif kind < 2:  # flipped bytes
+        for place in rng.integers(0, n, int(rng.integers(1, 20))):
+            out[place] = int(rng.integers(256))
+    elif kind == 2:  # a number or a word of a text
+        end = at
+        while end < n and end - at < 40 and chr(out[end]) not in " \t\n,<>\"'=:;|":
+            end += 1
+        out[at:end] = NASTY[rng.integers(len(NASTY))]
+    elif kind == 3:  # lines doubled, dropped or swapped
+        lines = out.split(b"\n")
+        first, second = (int(i) for i in rng.integers(0, len(lines), 2))
+        if rng.random() < 0.3:
+            lines[first : first + 1] = []
+        elif rng.random() < 0.5:
+            lines[first:first] = [lines[second]] * int(rng.integers(1, 50))
+        else:
+            lines[first], lines[second] = lines[second], lines[first]
+        out = bytearray(b"\n".join(lines))
+    elif kind == 4:
+        del out[at:]
+    elif kind == 5:
+        length = int(rng.integers(1, 1 + min(4096, n)))
+        if rng.random() < 0.5:
+            del out[at : at + length]
+        else:
+            out[at:at] = out[max(0, at - length) : at]
+    elif kind == 6:
+        out += rng.bytes(int(rng.integers(1, 3000)))
+    else:
+        length = int(rng.integers(1, 200))
+        out[at : at + length] = rng.bytes(length)
+    return out
+
+
+def check_recording(path: Path) -> str:
+    """Reads a recording as the commands do; returns what became of it, raises for a fault."""
+    from sleeplm_jax.errors import UserError
+    from sleeplm_jax.recordings.prepare import inspect_recording, prepare_night
+
+    outcomes = []
+    for call in (inspect_recording, lambda p: prepare_night(p, scoring=None)):
+        try:
+            found = call(path)
+        except UserError as error:
+            one_line(error)
+            outcomes.append("refused")
+            continue
+        if isinstance(found, dict):
+            json.dumps(found, allow_nan=False)
+        else:
+            epochs = len(found.stages)
+            assert found.signals.shape == (epochs, *found.spec.shape), "shape"
+            assert np.isfinite(found.signals).all(), "not finite"
+            codes = [c == "POS" for c in found.spec.channels]
+            assert (np.abs(found.signals[:, ~np.array(codes)]) <= 6).all(), "beyond 6"
+            assert found.mask.any() and np.isfinite(found.scale).all(), "mask or scale"
+            check_scored(found.stages, found.events)
+        outcomes.append("read")
+    return "read" if "read" in outcomes else "refused"
+
+
+def check_scoring(path: Path) -> str:
+    """Reads a scoring; returns what became of it, raises for a fault."""
+    from sleeplm_jax.errors import UserError
+    from sleeplm_jax.recordings.scoring import read_scoring
+
+    try:
+        found = read_scoring(path, 3600.0, datetime.time(22, 0, 0))
+    except UserError as error:
+        one_line(error)
+        return "refused"
+    assert len(found.stages) == 120, "epochs"
+    check_scored(found.stages, found.events)
+    return "read"
+
+
+def check_scored(stages, events) -> None:
+    assert set(np.unique(stages)) <= {-2, -1, 0, 1, 2, 3, 4}, "stages"
+    for event in events:
+        assert np.isfinite([event.onset, event.duration]).all(), "event time"
+        assert event.onset >= 0 and event.duration >= 0, "negative event"
+
+
+def one_line(error: Exception) -> None:
+    assert "\n" not in str(error) and len(str(error)) < 2000, f"message: {str(error)[:200]!r}"
+
+
+def run(cases: int, seed: int, psg: Path | None, only: int | None = None,
+        budget_s: float = float("inf")) -> dict:
+    """Counts of outcomes by suffix, faults, slowest case, peak memory."""
+
+    def alarm(*_):
+        raise Hung
+
+    signal.signal(signal.SIGALRM, alarm)
+    # A library's warning about a damaged file is no fault, and ten thousand of them are noise.
+    warnings.simplefilter("ignore")
+    counts, faults, slowest = Counter(), [], (0.0, -1)
+    began, done = time.monotonic(), 0
+    with tempfile.TemporaryDirectory() as folder:
+        paths = real_files(psg) + written_files(Path(folder))
+        seeds = [(p.name, p.read_bytes()) for p in paths]
+        for header in {p.with_suffix(".hea") for p in paths if p.suffix == ".st"}:
+            Path(folder, header.name).write_bytes(header.read_bytes())
+        for number in range(cases) if only is None else [only]:
+            if time.monotonic() - began > budget_s:
+                break
+            rng = np.random.default_rng([seed, number])
+            name, data = seeds[int(rng.integers(len(seeds)))]
+            is_edf = name.lower().endswith((".edf", ".bdf"))
+            path = Path(folder) / name
+            path.write_bytes(mutated(data, is_edf, rng))
+            annotations = "hypnogram" in name.lower()
+            signals = name.lower().endswith(RECORDINGS) and not annotations
+            check = check_recording if signals else check_scoring
+            before = time.monotonic()
+            try:
+                signal.setitimer(signal.ITIMER_REAL, SECONDS)
+                outcome = check(path)
+            except Hung:
+                outcome = "fault"
+                faults.append(f"{number} {name}: more than {SECONDS:g} s")
+            except Exception as error:
+                outcome = "fault"
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                faults.append(f"{number} {name}: {type(error).__name__}: {str(error)[:150]} at "
+                              f"{Path(last.filename).name}:{last.lineno}")
+                if only is not None:
+                    traceback.print_exc()
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            slowest = max(slowest, (time.monotonic() - before, number))
+            counts[f"{'.'.join(name.split('.')[1:])} {outcome}"] += 1
+            path.unlink(missing_ok=True)
+            done += 1
+    return {
+        "seed": seed, "cases": done, "seeds": len(seeds), "real": psg is not None,
+        "counts": dict(sorted(counts.items())), "faults": faults,
+        "slowest_s": round(slowest[0], 2), "slowest_case": slowest[1],
+        "seconds": round(time.monotonic() - began, 1),
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--psg", type=Path, help="folder of real recordings")
+    parser.add_argument("--only", type=int, help="run this case alone, with its traceback")
+    parser.add_argument("--budget", type=float, default=float("inf"), help="stop after seconds")
+    options = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    print(json.dumps(run(options.cases, options.seed, options.psg, options.only, options.budget),
+                     indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""Places: one set of methods for a disk and for an object store."""
+
+import builtins
+import json
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from sleeplm_jax import files
+from sleeplm_jax.errors import UserError
+from sleeplm_jax.files import RemotePath, place
+
+
+@pytest.fixture(params=["disk", "memory", "local"])
+def folder(request, tmp_path):
+    """A folder on this disk, in memory, and on this disk through fsspec."""
+    return {
+        "disk": tmp_path,
+        "memory": place(f"memory://bucket/{uuid.uuid4().hex}"),
+        "local": place(f"local://{tmp_path}"),
+    }[request.param]
+
+
+def test_what_is_written_is_read_listed_hashed_and_removed(folder):
+    path = folder / "a" / "b.json"
+    assert not path.exists() and files.file_states(folder / "a") == {}
+    files.write_json(path, {"x": [1, "ä"]})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"x": [1, "ä"]}
+    assert path.is_file() and (folder / "a").is_dir() and not path.is_dir()
+    assert (path.name, path.stem, path.suffix) == ("b.json", "b", ".json")
+    assert path.parent == folder / "a"
+    files.write_atomically(folder / "a" / "c.npz", b"12345")
+    assert sorted(p.name for p in (folder / "a").iterdir()) == ["b.json", "c.npz"]
+    assert [p.name for p in (folder / "a").glob("*.npz")] == ["c.npz"]
+    states = files.file_states(folder / "a")
+    assert states["c.npz"][0] == files.file_size(folder / "a" / "c.npz") == 5
+    assert states["c.npz"] == files.file_state(folder / "a" / "c.npz")
+    assert files.file_sha256(folder / "a" / "c.npz") == (
+        "5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"
+    )  # sha256sum of 12345
+    with (folder / "a" / "c.npz").open("rb") as file:
+        assert file.read(2) == b"12"
+    wanted = [path, folder / "a" / "absent", folder / "a" / "c.npz"]
+    assert [(p.name, len(c)) for p, c in files.read_many(wanted)][1] == ("c.npz", 5)
+    path.unlink()
+    path.unlink(missing_ok=True)
+    with pytest.raises(FileNotFoundError):
+        path.unlink()
+    files.remove_folder(folder / "a")
+    assert not (folder / "a" / "c.npz").exists()
+    files.remove_folder(folder / "a")
+
+
+def test_an_absent_file_is_a_file_not_found_with_its_name(folder):
+    for act in (lambda p: p.read_bytes(), lambda p: p.read_text(), files.file_state,
+                files.file_sha256):  # fmt: skip
+        with pytest.raises(FileNotFoundError) as caught:
+            act(folder / "absent.json")
+        assert Path(caught.value.filename).name == "absent.json"
+
+
+def test_copies_between_places(folder, tmp_path):
+    source = tmp_path / "source.bin"
+    source.write_bytes(os.urandom(3 << 20))
+    if isinstance(folder, RemotePath):
+        files.copy_file(source, folder / "far" / "x.bin")
+        files.copy_file(folder / "far" / "x.bin", tmp_path / "back.bin")
+        assert (tmp_path / "back.bin").read_bytes() == source.read_bytes()
+    with pytest.raises(FileNotFoundError):
+        files.copy_file(folder / "absent", tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+    assert not list(tmp_path.glob(f"{files.TEMPORARY}*"))
+
+
+def test_leftovers_of_writers_are_removed(folder):
+    files.write_atomically(folder / f"{files.TEMPORARY}12-x", b"")
+    files.write_atomically(folder / f"{files.TEMPORARY}beam" / "y.json", b"")
+    files.write_atomically(folder / "kept", b"")
+    files.remove_leftovers(folder)
+    assert [p.name for p in folder.iterdir()] == ["kept"]
+
+
+def test_addresses_survive_being_made_a_path():
+    pytest.importorskip("fsspec")
+    for text in ("memory://bucket/x/y", "local:///tmp/x"):
+        assert place(Path(text)) == place(text)
+        assert str(place(text)) == text and str(place(text) / "z") == f"{text}/z"
+        assert place(place(text)) == place(text)
+    assert place("file:///tmp/x") == place(Path("file:///tmp/x")) == Path("/tmp/x")
+    for text in ("plain/folder", "C:/data", "with:colon"):
+        assert place(text) == Path(text)
+
+
+def test_a_protocol_without_its_package_is_one_line(monkeypatch):
+    real = builtins.__import__
+
+    def absent(name, *arguments, **named):
+        if name.split(".")[0] in ("gcsfs", "s3fs"):
+            raise ImportError(name)
+        return real(name, *arguments, **named)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    for address, package in (("gs://b/c", "gcsfs"), ("s3://b/c", "s3fs")):
+        with pytest.raises(UserError, match=f"needs the package {package}.*pip install {package}"):
+            place(address)
+    with pytest.raises(UserError, match="no protocol that fsspec knows"):
+        place("nonsense://b/c")
+
+
+def test_what_a_store_says_is_one_line_with_the_address(monkeypatch):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    class Refused(Exception):
+        """As the stores' own exceptions are: no OSError."""
+
+    def refuse(*_, **__):
+        raise Refused("403\nAnonymous caller does not have storage.objects.get access")
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", refuse)
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", refuse)
+    path = place("memory://private/x.json")
+    for act in (path.read_bytes, lambda: files.write_json(path, {})):
+        with pytest.raises(UserError, match="^memory://private/x.json: cannot be rea") as caught:
+            act()
+        assert "\n" not in str(caught.value) and "credentials" in str(caught.value)
+
+
+def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    files.write_atomically(path, b"old")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            files.write_atomically(path, b"new")
+    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_importing_it_loads_no_fsspec():
+    code = "import sys, sleeplm_jax.files\nprint('fsspec' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    assert said.strip() == "False"
