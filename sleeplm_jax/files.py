@@ -324,6 +324,32 @@ def write_csv(path: Place, header: tuple[str, ...], rows: list[tuple]) -> None:
     write_atomically(path, _bytes(buffer.getvalue()))
 
 
+@contextlib.contextmanager
+def only_writer(folder: Place) -> Iterator[None]:
+    """Holds a folder of this machine for one process; gone with the process, however it ends.
+
+    Raises UserError where another holds it. A store, and a file system without locks, hold nothing.
+    """
+    if isinstance(folder, RemotePath):
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                folder, "is being written by another process", "wait for it, or end it"
+            ) from None
+        except OSError:  # some network file systems
+            pass
+        yield
+    finally:
+        os.close(handle)
+
+
 def copy_file(source: Place, target: Place) -> None:
     """Copies a file between places, a block at a time; a local target appears when it is whole."""
     if isinstance(target, RemotePath):

@@ -33,6 +33,7 @@ from sleeplm_jax.files import (
     Place,
     content_sha256,
     file_states,
+    only_writer,
     place,
     remove_leftovers,
     write_csv,
@@ -170,9 +171,21 @@ def prepare_corpus(
     )
     out, nights = seen.out, seen.nights
     nights.mkdir(parents=True, exist_ok=True)
+    with only_writer(nights):
+        return _prepare(
+            seen, placed, workers, spec, splits, seed, progress, splits_file, stratify,
+            runner, beam_flags, started,
+        )
+
+
+def _prepare(
+    seen: Survey, placed: dict[str, str], workers: int | None, spec: SignalSpec,
+    splits: tuple[float, float, float], seed: int, progress: bool, splits_file: Path | None,
+    stratify: tuple[str, ...], runner: str, beam_flags: str, started: float,
+) -> PrepareResult:
+    out, nights = seen.out, seen.nights
     for folder in (out, nights):
         remove_leftovers(folder)
-
     kept = {job.night: seen.rows[job.night] for job in seen.jobs
             if is_current(seen.rows.get(job.night), job, seen.there)}
     todo = [(job, seen.rows.get(job.night)) for job in seen.jobs if job.night not in kept]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import signal
 
-from sleeplm_jax.physiology.detections import resampled
+from sleeplm_jax.physiology.detections import Detections, joined, resampled
 from sleeplm_jax.physiology.epochs import EPOCH_SECONDS
 from sleeplm_jax.recordings.night import Trace
 
@@ -21,16 +21,18 @@ LOWEST_RATE = 64.0  # Hz
 WINDOW_S, STEP_S = 2.0, 0.5
 BELOW, ABOVE = (4.0, 7.0), (14.0, 20.0)  # Hz: what the peak is compared with
 PEAK_HALF = 1.0  # Hz to either side of the peak
-STANDS_OUT = 3.0  # density of the peak over the geometric mean of theirs
-LEAST_SHARE = 0.3  # of the power at 4-30 Hz
+STANDS_OUT = 4.0  # density of the peak over the geometric mean of theirs
+LEAST_SHARE = 0.4  # of the power at 4-30 Hz
 TOTAL = (4.0, 30.0)  # Hz: eye movements and slow waves do not count against alpha
 
 
-def alpha_share(trace: Trace, epochs: int) -> np.ndarray | None:
+def alpha_share(
+    trace: Trace, epochs: int, spindles: Detections | None = None
+) -> np.ndarray | None:
     """Per cent of each epoch in which the EEG shows an alpha rhythm, float [E]; NaN behind its end.
 
-    O1 or O2 is the place to look; over C3 and C4 alpha is smaller. Spindles (11-16 Hz, under 2 s)
-    can count as half a second of it here and there. None where the rate is too low.
+    O1 or O2 is the place to look; over C3 and C4 alpha is smaller. Where `spindles` were found no
+    alpha is counted: a slow one of 11-13 Hz looks the same. None where the rate is too low.
     """
     trace = resampled(trace)
     rate = trace.rate
@@ -43,6 +45,10 @@ def alpha_share(trace: Trace, epochs: int) -> np.ndarray | None:
         noverlap=length - step, detrend="constant",
     )
     rhythm = _rhythm(frequencies, density)
+    if spindles is not None:
+        for begin, until in zip(*joined(spindles.onset, spindles.end)):
+            reach = (begin - WINDOW_S / 2, until + WINDOW_S / 2)
+            rhythm[np.searchsorted(times, reach[0]) : np.searchsorted(times, reach[1])] = False
     out = np.full(epochs, np.nan)
     where = np.floor(times / EPOCH_SECONDS).astype(int)
     inside = where < epochs

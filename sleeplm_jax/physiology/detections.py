@@ -142,6 +142,14 @@ def runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
 
 
+def inside(begin: np.ndarray, until: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of all samples of the stretches, and the number of the stretch of each."""
+    lengths = until - begin
+    row = np.repeat(np.arange(len(begin)), lengths)
+    start = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    return np.arange(lengths.sum()) - start[row] + begin[row], row
+
+
 def resampled(trace: Trace, rate: float = WORK_RATE) -> Trace:
     """`trace` brought down to `rate` Hz, anti-aliased, once for all detectors of a channel.
 

@@ -4,8 +4,8 @@ AASM: a well delineated negative sharp wave immediately followed by a positive o
 from the background EEG, of at least 0.5 s in all, usually largest over the frontal leads. It names
 no amplitude; 75 µV peak to peak are taken from the criterion of slow waves, of which N2 would
 otherwise hold none. What "stands out" and what tells a K complex from a slow wave of a train is
-this project's: as large as `STANDS_OUT` times the background's usual peak to peak, and the largest
-but at most one of the waves within `ALONE_S`.
+this project's: as large as `STANDS_OUT` times the background's usual peak to peak, and at most
+`NEIGHBOURS` others of `AS_LARGE` its size within `ALONE_S`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from sleeplm_jax.physiology.detections import Detections, detections, filtered, resampled
+from sleeplm_jax.physiology.detections import (
+    Detections,
+    detections,
+    filtered,
+    inside,
+    resampled,
+)
 from sleeplm_jax.recordings.night import Trace
 
 BAND = (0.3, 4.0)  # Hz: the wave without the spindle that may ride on it
@@ -90,11 +96,7 @@ def _extremes(x: np.ndarray, begin: np.ndarray, until: np.ndarray) -> np.ndarray
     bounds = np.stack([begin, until], axis=1).ravel()
     padded = np.append(x, -np.inf)
     top = np.maximum.reduceat(padded, bounds)[::2]
-    label = np.repeat(np.arange(len(begin)), until - begin)
-    index = np.concatenate([[0], np.cumsum(until - begin)])
-    flat = np.arange(index[-1]) - np.repeat(index[:-1], until - begin) + np.repeat(
-        begin, until - begin
-    )
+    flat, label = inside(begin, until)
     hit = x[flat] == top[label]
     first = np.unique(label[hit], return_index=True)[1]
     return flat[hit][first]

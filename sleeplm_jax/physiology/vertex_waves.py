@@ -19,9 +19,9 @@ BAND = (1.0, 15.0)  # Hz: the slow waves away, the sharp edge kept
 LOWEST_RATE = 50.0  # Hz
 SHORTEST = 10.0  # s
 LEAST = 30.0  # µV below its surroundings
-STANDS_OUT = 1.3  # times the background's usual peak to peak
+STANDS_OUT = 1.6  # times the background's usual peak to peak
 BACKGROUND_S = 10.0  # s to either side
-HALF_WIDTH = (0.06, 0.2)  # s at half depth; an R wave is 0.03, a K complex's half wave over 0.2
+HALF_WIDTH = (0.07, 0.15)  # s at half depth; an R wave is 0.03, a K complex's half wave over 0.2
 ALONE_S, AS_LARGE = 0.6, 0.7  # s to either side; as deep as this share of it
 BOTH_S = 0.1  # s between C3's and C4's peaks of one wave
 
@@ -66,6 +66,6 @@ def _of_one(trace: Trace) -> Detections | None:
     ]
     picked = picked[np.array(alone, bool)]
     middle = (first[picked] + last[picked]) / 2 / rate
-    # A bell is some 2.2 times as wide at its foot (a tenth) ... 1.82 times as at half height.
+    # A bell is 1.82 times as wide at a tenth of its height as at half.
     half = 0.91 * widths[picked]
     return detections(middle - half, middle + half, peaks[picked] / rate, depth[picked])

@@ -51,7 +51,9 @@ def find_scoring(recording_path: Path | str) -> Path | None:
     path = Path(recording_path)
     stem = path.stem
     bids = stem[:-4] if stem.casefold().endswith("_eeg") else stem
-    there = _names(path.parent)
+    there: dict[str, list[str]] = {}  # without case: a cohort's folder may hold thousands
+    for name in _names(path.parent):
+        there.setdefault(name.casefold(), []).append(name)
     found = []
     for group in GROUPS:
         names = dict.fromkeys(name.format(x=stem, bids=bids) for name in group)
@@ -73,7 +75,7 @@ def find_scoring(recording_path: Path | str) -> Path | None:
     return found[0] if found else None
 
 
-def _by_pattern(path: Path, stem: str, there: list[str]) -> list[Path]:
+def _by_pattern(path: Path, stem: str, there: dict[str, list[str]]) -> list[Path]:
     """Sleep-EDF, MASS and DCSM, whose scoring is not named after the whole recording."""
     if match := re.fullmatch(r"(.+).-PSG", stem, re.IGNORECASE):
         wanted = re.compile(re.escape(match[1]) + r".-Hypnogram\.edf", re.IGNORECASE)
@@ -83,21 +85,15 @@ def _by_pattern(path: Path, stem: str, there: list[str]) -> list[Path]:
         wanted = re.compile(r"hypnogram\.ids", re.IGNORECASE)
     else:
         return []
-    return [path.with_name(name) for name in there if wanted.fullmatch(name)]
+    names = sorted(name for same in there.values() for name in same)
+    return [path.with_name(name) for name in names if wanted.fullmatch(name)]
 
 
-def _beside(path: Path, name: str, there: list[str]) -> list[Path]:
+def _beside(path: Path, name: str, there: dict[str, list[str]]) -> list[Path]:
     """Files of this name in the folder of `path`; of other case only where none is exact."""
-    exact = path.with_name(name)
-    if exact == path:
-        return []
-    if name in there and exact.is_file():
-        return [exact]
-    return [
-        path.with_name(other)
-        for other in there
-        if other.casefold() == name.casefold() and other != path.name
-    ]
+    same = there.get(name.casefold(), [])
+    files = [path.with_name(name)] if name in same else [path.with_name(other) for other in same]
+    return [file for file in files if file.name != path.name and file.is_file()]
 
 
 def _plausible(path: Path, stem: str) -> bool:

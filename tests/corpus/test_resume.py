@@ -15,7 +15,7 @@ import pytest
 from sleeplm_jax.corpus.manifest import Corpus
 from sleeplm_jax.corpus.nightfile import read_night
 from sleeplm_jax.corpus.prepare import prepare_corpus
-from sleeplm_jax.errors import CorpusError
+from sleeplm_jax.errors import CorpusError, UserError
 from sleeplm_jax.files import TEMPORARY
 
 ROOT = Path(__file__).parents[2]
@@ -193,3 +193,14 @@ def test_what_decides_is_content_not_time(simulated_folder, tmp_path):
     assert back.hash == first.hash
     row = json.loads((out / "nights" / "sim-3-0002.json").read_text())
     assert row["seconds"] > 0 and row["bytes"] == (out / "nights" / "sim-3-0002.npz").stat().st_size
+
+
+def test_two_runs_at_once_into_one_corpus_are_refused(simulated_folder, tmp_path, started):
+    out = tmp_path / "corpus"
+    run = started(simulated_folder, out)
+    until(lambda: done(out))
+    with pytest.raises(UserError, match="nights: is being written by another process"):
+        prepare_corpus([simulated_folder], out, workers=1, progress=False)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    assert prepare_corpus([simulated_folder], out, workers=1, progress=False).hash

@@ -312,3 +312,24 @@ def test_noxturnal_is_placed_by_the_recordings_clock(psg):
     assert any("stages_off_the_30_s_grid: 848 of 848" in flag for flag in shifted.flags)
     plain = read_scoring(path, None)
     assert shifted.stages[1:].tolist() == plain.stages.tolist()
+
+
+def test_one_night_in_three_formats_is_one_night(psg):
+    """ucddb018 as the archive's codes, as EDF+ annotations and as a BIDS table."""
+    folder = psg / "ucddb_eeg"
+    codes, notes, table = (
+        read_scoring(path, 822 * 30.0)
+        for path in (
+            folder / "stages" / "ucddb018_stage.txt",
+            folder / "ucddb018_hypnogram.edf",
+            folder / "ucddb018_events.tsv",
+        )
+    )
+    assert codes.stages.tolist() == notes.stages.tolist() == table.stages.tolist()
+    assert (codes.source, notes.source, table.source) == ("ucddb", "edf+", "bids")
+    assert codes.flags == notes.flags == table.flags == ()
+    nsrr = Dialect(stages=(("0", "W"), ("1", "N1"), ("2", "N2"), ("3", "N3"), ("4", "N3"),
+                           ("5", "R")), format="codes")  # fmt: skip
+    wrong = read_scoring(folder / "stages" / "ucddb018_stage.txt", 822 * 30.0, dialect=nsrr)
+    # A declared map is believed: that it is another cohort's shows in the signals, not here.
+    assert (wrong.stages == codes.stages).mean() < 0.5

@@ -27,7 +27,7 @@ class Individual:
     muscle_uv: float  # RMS of scalp muscle in the EEG, eyes open
     aperiodic_shift: float  # added to every stage's 1/f exponent
     profile_db: tuple[float, ...]  # departure from the average spectrum at spectra.PROFILE_HZ
-    ecg_leak_uv: tuple[float, float]  # R at the right and the left mastoid, below notice
+    ecg_leak_uv: tuple[float, float]  # R at the left and the right mastoid, barely seen
     wake_power: float  # factor on the wake spectrum
     burstiness: float  # SD of the log amplitude's modulation within a second
     restlessness: float  # factor on movements
@@ -123,7 +123,7 @@ def draw_individual(rng: np.random.Generator, people: tuple[str, ...] | None = N
         muscle_uv=2.6 * spread(0.6),
         aperiodic_shift=float(rng.normal(0, 0.10)),
         profile_db=tuple(float(x) for x in rng.normal(0, (0.8, 1.6, 2.2, 2.0, 2.4))),
-        ecg_leak_uv=(-2.5 * spread(0.7), 2.5 * spread(0.7)),
+        ecg_leak_uv=(-6.5 * spread(0.6), 6.5 * spread(0.6)),
         wake_power=1.3 * spread(0.45),
         burstiness=float(rng.uniform(0.14, 0.38)),
         restlessness=1.3 * spread(0.7),

@@ -237,8 +237,8 @@ def _saturation(person, flow_depth, states, rng) -> np.ndarray:
     """SpO2 in whole %, [seconds]: oxygen stores drained by missing ventilation, seen later.
 
     A first-order store (time constant 20 s) emptied at `desaturation_rate` and refilled faster
-    (7 s: the breaths that end an event are deep), delayed by the circulation from lung to finger and
-    averaged over 3 s by the oximeter.
+    (7 s: the breaths that end an event are deep), delayed by the circulation from lung to finger
+    and averaged over 3 s by the oximeter.
     """
     seconds = len(states)
     ventilation = flow_depth.reshape(seconds, RATE).mean(1)
