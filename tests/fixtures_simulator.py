@@ -41,7 +41,7 @@ def apnoeic(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def spoilt_nights(tmp_path_factory) -> list[tuple[Path, Path]]:
-    """Eight half-hour nights twice: as recorded and, of the same seed, without artefacts."""
+    """Six half-hour nights twice: as recorded and, of the same seed, without artefacts."""
     from sleeplm_jax.recordings.simulator import simulate_night
 
     spoilt, clean = (tmp_path_factory.mktemp(name) for name in ("spoilt", "unspoilt"))
@@ -50,7 +50,7 @@ def spoilt_nights(tmp_path_factory) -> list[tuple[Path, Path]]:
             simulate_night(spoilt, index, 0.5, SEED),
             simulate_night(clean, index, 0.5, SEED, artefacts=False),
         )
-        for index in range(8)
+        for index in range(6)
     ]
 
 

@@ -87,6 +87,7 @@ def test_a_broken_experiment_file_is_one_line(tmp_path, source, finding):
         ({"model": {"encoder": {"heads": 5}}}, "model.encoder.heads"),
         ({"data": {"channel_dropout": 2.0}}, "data.channel_dropout"),
         ({"data": {"dropout_keep": ["C3,C9"]}}, "data.dropout_keep"),
+        ({"data": {"mask_artefacts": ["flat", "noise"]}}, "data.mask_artefacts"),
         ({"objective": {"contrastive": 0, "caption": 0, "reconstruction": 0}}, "objective"),
     ],
 )

@@ -102,6 +102,7 @@ def architecture(nights: list[np.ndarray]) -> dict:
         "transitions": (moves / np.maximum(moves.sum(1, keepdims=True), 1)).tolist(),
         "bout_minutes": {
             stage: [float(np.mean(bouts[stage])), *np.percentile(bouts[stage], [50, 90]).tolist()]
-            for stage in sorted(bouts)
+            for stage in range(5)
+            if bouts[stage]
         },
     }

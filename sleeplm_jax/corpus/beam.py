@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sleeplm_jax.corpus.jobs import NightJob, read_row
-from sleeplm_jax.corpus.pool import NightOutcome, prepare_one
+from sleeplm_jax.corpus.pool import NightOutcome, one_thread, prepare_one
 from sleeplm_jax.errors import UserError
 from sleeplm_jax.files import Place, read_many, remove_folder, write_json
 
@@ -93,7 +93,8 @@ def prepare_and_note(job: NightJob, notes: Place) -> str:
 
     The night's row is read here, not by the driver: a second try knows what the first has done.
     """
-    outcome = prepare_one(job, read_row(job.nights, job.night))
+    with one_thread():
+        outcome = prepare_one(job, read_row(job.nights, job.night))
     write_json(notes / f"{job.night}.json", dataclasses.asdict(outcome) | {"path": str(job.path)})
     return job.night
 

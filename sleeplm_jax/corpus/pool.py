@@ -168,7 +168,7 @@ def run_nights(todo: list[tuple[NightJob, dict | None]], workers: int) -> Iterat
     never left under its name.
     """
     if workers == 1:
-        with _one_thread():
+        with one_thread():
             for job, row in todo:
                 yield prepare_one(job, row)
         return
@@ -226,7 +226,8 @@ def _start_worker() -> None:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """BLAS and its like on one thread: nights run beside one another, not their sums."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):

@@ -66,8 +66,9 @@ def mark_artefacts(night: Night) -> Night:
     """`night` with its `artefacts`; a night that has them already is returned as it is."""
     if night.artefacts is not None:
         return night
-    bits, seconds = _look(night)
-    extra = night.extra | {BY_SECOND: seconds}  # quality.py goes on from them
+    bits, seconds, beats = _look(night)
+    # Found once: quality.py goes on from the seconds, measure.py from the beats.
+    extra = night.extra | {BY_SECOND: seconds, heart.BEATS: beats}
     return dataclasses.replace(night, artefacts=bits, extra=extra)
 
 
@@ -88,7 +89,8 @@ def find_artefacts(night: Night) -> np.ndarray:
     return _look(night)[0]
 
 
-def _look(night: Night) -> tuple[np.ndarray, dict[str, Seconds]]:
+def _look(night: Night) -> tuple[np.ndarray, dict[str, Seconds], np.ndarray | None]:
+    """The bits, each channel's seconds, and the R peaks (s) where there is an ECG."""
     epochs, length = len(night.stages), int(night.spec.seconds)
     found = {name: {} for name in night.traces}
     seconds: dict[str, Seconds] = {}
@@ -112,15 +114,18 @@ def _look(night: Night) -> tuple[np.ndarray, dict[str, Seconds]]:
             popped = pops(night.traces[name], made, epochs, length, night.traces.get(other))
             found[name]["pop"] = popped & ~found[name].get("movement", np.zeros(epochs, bool))
     brain = {n: trace for n, trace in night.traces.items() if CHANNELS[n].kind in ("eeg", "eog")}
-    for name, where in heart_in(brain, night.traces.get("ECG"), epochs, length).items():
-        found[name]["ecg"] = where
+    ecg, beats = night.traces.get("ECG"), None
+    if ecg is not None and ecg.rate >= heart.LOWEST_ECG_RATE:
+        beats = heart.beat_times(ecg)
+        for name, where in heart_in(brain, beats, epochs, length).items():
+            found[name]["ecg"] = where
 
     bits = np.zeros((epochs, len(CANONICAL_CHANNELS)), np.uint8)
     for name, reasons in found.items():
         column = CANONICAL_CHANNELS.index(name)
         for reason, where in reasons.items():
             bits[:, column] |= where.astype(np.uint8) << ARTEFACTS.index(reason)
-    return bits, seconds
+    return bits, seconds, beats
 
 
 def _epochs(values: np.ndarray, epochs: int) -> np.ndarray:

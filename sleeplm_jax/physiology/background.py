@@ -1,4 +1,4 @@
-"""The EEG's background: how much of an epoch an alpha rhythm takes.
+"""The EEG's background: how much of an epoch an alpha rhythm takes, and where muscle lies over it.
 
 AASM: alpha is 8-13 Hz, over the occipital regions; an epoch with more than half of it is W, one in
 which it gives way to low-amplitude mixed-frequency activity N1. The share counts half seconds with
@@ -10,9 +10,9 @@ spectrum does to either side of it.
 from __future__ import annotations
 
 import numpy as np
-from scipy import signal
+from scipy import ndimage, signal
 
-from sleeplm_jax.physiology.detections import Detections, joined, resampled
+from sleeplm_jax.physiology.detections import Detections, filtered, joined, resampled
 from sleeplm_jax.physiology.epochs import EPOCH_SECONDS
 from sleeplm_jax.recordings.night import Trace
 
@@ -24,6 +24,29 @@ PEAK_HALF = 1.0  # Hz to either side of the peak
 STANDS_OUT = 4.0  # density of the peak over the geometric mean of theirs
 LEAST_SHARE = 0.4  # of the power at 4-30 Hz
 TOTAL = (4.0, 30.0)  # Hz: eye movements and slow waves do not count against alpha
+
+# Muscle and movement: a second's RMS at 20-30 Hz over the night's median.
+FAST = (20.0, 30.0)  # Hz
+RESTLESS = 2.0
+
+
+def calm(trace: Trace, found: Detections) -> Detections:
+    """Those of `found` whose peak has no muscle about it, of an EEG of at least 64 Hz.
+
+    A movement throws slow swings of any size into an EEG, and muscle with them: without this,
+    waking holds more K complexes and slow waves than N2. Muscle is an RMS at 20-30 Hz of over
+    twice the night's median in the peak's second or a neighbour.
+    """
+    trace = resampled(trace)
+    second = max(int(trace.rate), 1)
+    fast = filtered(trace, *FAST, order=3)
+    count = len(fast) // second
+    if not count or not len(found):
+        return found
+    rms = np.sqrt((fast[: count * second] ** 2).reshape(count, second).mean(axis=1))
+    loud = ndimage.maximum_filter1d(rms, 3, mode="nearest") > RESTLESS * np.median(rms)
+    where = np.minimum((found.peak * trace.rate / second).astype(int), count - 1)
+    return found.where(~loud[where])
 
 
 def alpha_share(

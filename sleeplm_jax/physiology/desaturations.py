@@ -21,7 +21,8 @@ BACK_UP = 2.0  # points of rise that end a fall
 FALL_S = 90.0  # s: slower is the baseline's drift
 RECOVERED = 2 / 3  # of the fall
 RECOVERY_S = 90.0  # s after the nadir at most
-BRIDGED_S = 5.0  # s of lost readings that a fall may hold
+SLIP_S = 15.0  # s for which a probe may slip between two jumps
+BRIDGED_S = 15.0  # s of lost readings that a fall may hold
 
 
 def desaturations(spo2: Trace, least: float = LEAST_FALL) -> Detections | None:
@@ -63,10 +64,30 @@ def _seconds(spo2: Trace) -> tuple[np.ndarray, float]:
         values = np.full(count, np.nan)
         values[some] = np.nanmedian(rows[some], axis=1)
         rate = 1.0
-    jump = np.abs(np.diff(values)) > FASTEST / rate
-    lost = np.concatenate([[False], jump]) | np.concatenate([jump, [False]])
-    values[lost] = np.nan
-    return values, rate
+    return _without_jumps(values, rate), rate
+
+
+def _without_jumps(values: np.ndarray, rate: float) -> np.ndarray:
+    """Readings [samples] less what lies between a jump and its return; a jump alone is a gap."""
+    values = values.copy()
+    known = np.flatnonzero(np.isfinite(values))
+    step = np.diff(values[known])
+    jumps = np.flatnonzero(np.abs(step) > FASTEST * np.diff(known) / rate)
+    number = 0
+    while number < len(jumps):
+        first = jumps[number]
+        begin = known[first] + 1
+        back = jumps[number + 1] if number + 1 < len(jumps) else None
+        if (
+            back is not None and step[back] * step[first] < 0
+            and known[back] + 1 - begin <= SLIP_S * rate
+        ):
+            values[begin : known[back] + 1] = np.nan
+            number += 2
+        else:
+            values[begin : begin + int(BRIDGED_S * rate) + 1] = np.nan
+            number += 1
+    return values
 
 
 def _stretches(known: np.ndarray, bridged: int) -> list[tuple[int, int]]:

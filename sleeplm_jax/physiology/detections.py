@@ -101,14 +101,21 @@ class Detections:
 
     def with_partner(self, other: Detections, within: float) -> Detections:
         """Those that `other` has too: a peak of it lies at most `within` s from theirs."""
+        return self.where(self._near(other, within))
+
+    def without_partner(self, other: Detections, within: float) -> Detections:
+        """Those that `other` does not have."""
+        return self.where(~self._near(other, within))
+
+    def _near(self, other: Detections, within: float) -> np.ndarray:
         if not len(other) or not len(self):
-            return self.where(np.zeros(len(self), bool))
+            return np.zeros(len(self), bool)
         theirs = np.sort(other.peak)
         after = np.minimum(np.searchsorted(theirs, self.peak), len(theirs) - 1)
         gap = np.minimum(
             np.abs(theirs[after] - self.peak), np.abs(theirs[np.maximum(after - 1, 0)] - self.peak)
         )
-        return self.where(gap <= within)
+        return gap <= within
 
 
 def detections(onset, end, peak=None, amplitude=None, frequency=None) -> Detections:

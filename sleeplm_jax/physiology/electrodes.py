@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from sleeplm_jax.physiology import heart
 from sleeplm_jax.physiology.epochs import slower
 from sleeplm_jax.physiology.seconds import Seconds
 from sleeplm_jax.recordings.night import Trace
@@ -47,11 +46,15 @@ def pops(
         at = np.flatnonzero(np.abs(jump) > POP_RANGES * usual)
         at = at[(at >= side) & (at + rise + side <= len(values))]
         if len(at):
+            # The largest of each second: a channel of noise alone has millions.
+            second = (at / trace.rate).astype(int)
+            order = np.lexsort((np.abs(jump[at]), second))
+            at = at[order[np.flatnonzero(np.diff(second[order], append=-1))]]
             before = _means(values, at - side, side)
             after = _means(values, at + rise, side)
             stays = np.abs(after - before) >= POP_STAYS * np.abs(jump[at])
             stays &= _around(jump, at, trace.rate, side) <= POP_CLEAR * np.abs(jump[at])
-            if eye is not None and eye.rate == trace.rate:
+            if eye is not None and len(eye.values) == len(trace.values):
                 across = _means(eye.values, np.minimum(at + rise, len(eye.values) - side), side)
                 across -= _means(eye.values, np.minimum(at, len(eye.values)) - side, side)
                 stays &= across * np.sign(jump[at]) > -POP_ACROSS * np.abs(jump[at])
@@ -72,22 +75,19 @@ def _means(values: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
 
 
 def heart_in(
-    traces: dict[str, Trace], ecg: Trace | None, epochs: int, length: int
+    traces: dict[str, Trace], beats: np.ndarray, epochs: int, length: int
 ) -> dict[str, np.ndarray]:
-    """{channel: bool [E]} of the `traces` in which the mean about R peaks stands out.
+    """{channel: bool [E]} of the `traces` in which the mean about R peaks (`beats`, s) stands out.
 
     It does where it exceeds what as many beats at other times would leave, and is half as large
     as the trace itself. Channels too slow for a QRS complex are left out.
     """
     channels = [name for name, trace in traces.items() if trace.rate >= ECG_RATE]
-    if ecg is None or ecg.rate < heart.LOWEST_ECG_RATE or not channels:
-        return {}
-    times = heart.beat_times(ecg)
-    times = times[(times > 1) & (times < epochs * length - 1)]
-    if len(times) < ECG_LEAST_BEATS:
+    times = beats[(beats > 1) & (beats < epochs * length - 1)]
+    if len(times) < ECG_LEAST_BEATS or not channels:
         return {}
     epoch = (times // length).astype(int)
-    beats = np.bincount(epoch, minlength=epochs)
+    counts = np.bincount(epoch, minlength=epochs)
     out = {}
     for name in channels:
         trace = slower(traces[name], ECG_RATE)
@@ -102,13 +102,13 @@ def heart_in(
         squares = np.zeros(epochs)
         np.add.at(summed, epoch, pieces)
         np.add.at(squares, epoch, (pieces**2).mean(axis=1))
-        count = np.maximum(beats, 1)
+        count = np.maximum(counts, 1)
         mean = np.ptp(summed / count[:, None], axis=1)
         spread = np.sqrt(squares / count)  # standard deviation within the window
         chance = 4 * spread / np.sqrt(count)
         whole = np.sqrt(_second_variance(values, trace.rate, epochs, length))
         out[name] = (
-            (beats >= ECG_LEAST_BEATS) & (mean > ECG_SHARE * 4 * whole)
+            (counts >= ECG_LEAST_BEATS) & (whole > 0) & (mean > ECG_SHARE * 4 * whole)
             & (mean > ECG_CERTAIN / 4 * chance)
         )
     return out

@@ -25,7 +25,7 @@ from sleeplm_jax.physiology.detections import (
     resampled,
     turning_points,
 )
-from sleeplm_jax.physiology.yasa_quietly import quietly
+from sleeplm_jax.physiology.yasa_quietly import SILENT, quietly
 from sleeplm_jax.recordings.night import Trace
 
 INITIAL = 0.5  # s: AASM's border between rapid and slow
@@ -43,12 +43,13 @@ SLOW_RATIO = 3.0  # the larger of the two in terms of the other
 # slow, its beginning is not. Of a sine's half wave of 0.5 s, 71 % pass within 0.25 s.
 SUDDEN_S, SUDDEN = 0.25, 0.75
 SUDDEN_BAND = 8.0  # Hz
+SLOW_EDGE = 0.1  # s: two filters place a turning point this differently
 
 # Blinks: narrow peaks of (E2 - E1) / 2 that come back.
-BLINK_BAND = (0.5, 10.0)  # Hz
+BLINK_BAND = (0.3, 10.0)  # Hz
 BLINK_SIZE = (35.0, 500.0)  # µV
 BLINK_WIDTH = (0.06, 0.3)  # s at half height
-BACK_S, BACK = 0.35, 0.3  # s from the peak within which it falls to this share of its height
+BACK_S, BACK = 0.3, 0.3  # s from the peak within which it falls to this share of its height
 
 
 def rapid_eye_movements(left: Trace, right: Trace) -> Detections | None:
@@ -56,7 +57,7 @@ def rapid_eye_movements(left: Trace, right: Trace) -> Detections | None:
 
     Agarwal et al., IEEE Trans Biomed Eng 2005, 52:1390-6, and Yetton et al. 2016, as implemented in
     YASA 0.8.1: peaks of -E1·E2 of 50-325 µV and 0.3-1.2 s. Dropped are those whose initial
-    deflection takes 0.5 s or longer. In wake, saccades and blinks are found as well: no hypnogram
+    deflection takes 0.5 s or longer and the turning points of a rolling eye. In wake, saccades and blinks are found as well: no hypnogram
     enters.
     """
     left, right = _pair(left, right)
@@ -64,14 +65,19 @@ def rapid_eye_movements(left: Trace, right: Trace) -> Detections | None:
         return None
     with quietly() as yasa:
         found = yasa.rem_detect(
-            np.asarray(left.values, np.float64), np.asarray(right.values, np.float64), left.rate
+            np.asarray(left.values, np.float64), np.asarray(right.values, np.float64), left.rate,
+            verbose=SILENT,
         )
     if found is None:
         return none_found()
     table = found.summary()
     largest = np.maximum(table["LOCAbsValPeak"].to_numpy(), table["ROCAbsValPeak"].to_numpy())
     out = detections(*(table[name].to_numpy() for name in ("Start", "End", "Peak")), largest)
-    return out.where(out.peak - out.onset < INITIAL)
+    out = out.where(out.peak - out.onset < INITIAL)
+    slow = slow_eye_movements(left, right)
+    # Where one slow deflection ends and the next begins: the turning points of a rolling eye.
+    rolling = detections(slow.end, slow.end).with_partner(detections(slow.onset, slow.onset), 1e-3)
+    return out.without_partner(rolling, SLOW_EDGE)
 
 
 def slow_eye_movements(left: Trace, right: Trace) -> Detections | None:
@@ -115,8 +121,8 @@ def slow_eye_movements(left: Trace, right: Trace) -> Detections | None:
 def blinks(left: Trace, right: Trace) -> Detections | None:
     """Blinks of E1 (below the left eye) and E2 (above the right one) in µV, by shape.
 
-    Narrow upward peaks of (E2 - E1) / 2, 0.5-10 Hz, that are back at 30 % of their height within
-    0.35 s; amplitude is the peak's, from zero. A saccade stays away for longer. Source: AASM for
+    Narrow upward peaks of (E2 - E1) / 2, 0.3-10 Hz, that are back at 30 % of their height within
+    0.3 s; amplitude is the peak's, from zero. A saccade stays away for longer. Source: AASM for
     what a blink is; sizes and widths are this project's. Upward glances that come back at once
     are found as well.
     """

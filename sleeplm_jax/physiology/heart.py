@@ -17,6 +17,7 @@ BEAT_RATE = 200.0  # Hz: at least this for the detector; faster ECGs are decimat
 LOWEST_ECG_RATE = 50.0  # Hz: under it a QRS complex is a sample or two
 SHORTEST_RR, LONGEST_RR = 0.3, 2.0  # s: 200 and 30 beats a minute
 ECTOPIC = 0.3  # an interval this far from the median of eleven is no sinus beat's
+BEATS = "r_peaks"  # in Night.extra: what `beat_times` found, where it was asked before
 CURVE_RATE = 4.0  # Hz
 AVERAGE = 4.0  # s
 COVERED = 2 / 3  # share of an epoch that must hold accepted values

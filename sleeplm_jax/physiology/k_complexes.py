@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from sleeplm_jax.physiology.background import calm
 from sleeplm_jax.physiology.detections import (
     Detections,
     detections,
@@ -23,13 +24,14 @@ from sleeplm_jax.physiology.detections import (
 from sleeplm_jax.recordings.night import Trace
 
 BAND = (0.3, 4.0)  # Hz: the wave without the spindle that may ride on it
-LOWEST_RATE = 25.0  # Hz
+LOWEST_RATE = 64.0  # Hz: 30 Hz, where muscle shows
 SHORTEST = 10.0  # s
 PEAK_TO_PEAK = (75.0, 500.0)  # µV
 DURATION = (0.5, 2.0)  # s; AASM gives no longest
 NEGATIVE = (0.08, 0.8)  # s: the sharp half
 FALL_TO_RISE = (0.1, 0.9)  # s from the negative to the positive extreme
-LEAST_NEGATIVE = 0.2  # share of the peak to peak that lies below zero
+LEAST_PART = 0.2  # share of the peak to peak that lies below zero, and above
+FOOT, REACH_S = 0.1, 1.2  # share of an extreme at which a wave begins and ends; s at most from it
 BACKGROUND_S = 10.0  # s to either side
 STANDS_OUT = 2.0
 ALONE_S, AS_LARGE = 2.5, 0.5  # s to either side; as large as this share of it
@@ -48,34 +50,51 @@ def usual_range(values: np.ndarray, rate: float, around_s: float) -> np.ndarray:
 def k_complexes(trace: Trace) -> Detections | None:
     """K complexes of an EEG in µV; peak is the negative one, amplitude peak to peak in 0.3-4 Hz.
 
-    `trace` may come from `resampled` already.
+    Those under muscle are dropped. `trace` may come from `resampled` already.
     """
     trace = resampled(trace)
     if trace.rate < LOWEST_RATE or len(trace.values) < SHORTEST * trace.rate:
         return None
     x, rate = filtered(trace, *BAND), trace.rate
-    waves = _waves(x)
-    begin, cross, until, trough, crest = waves
+    _, cross, _, trough, crest = _waves(x)
     size = x[crest] - x[trough]
     usual = usual_range(x, rate, BACKGROUND_S)
     second = np.minimum((trough / int(rate)).astype(int), len(usual) - 1)
-    duration = (until - begin) / rate
-    negative = (cross - begin) / rate
     apart = (crest - trough) / rate
     shaped = (
         (size >= PEAK_TO_PEAK[0]) & (size <= PEAK_TO_PEAK[1])
-        & (duration >= DURATION[0]) & (duration <= DURATION[1])
-        & (negative >= NEGATIVE[0]) & (negative <= NEGATIVE[1])
         & (apart >= FALL_TO_RISE[0]) & (apart <= FALL_TO_RISE[1])
-        & (-x[trough] >= LEAST_NEGATIVE * size)
+        & (np.minimum(-x[trough], x[crest]) >= LEAST_PART * size)
         & (size >= STANDS_OUT * usual[second])
     )
     picked = np.flatnonzero(shaped)
     alone = np.array([_alone(trough, size, wave, rate) for wave in picked], bool)
-    picked = picked[alone] if len(picked) else picked
-    return detections(
-        begin[picked] / rate, until[picked] / rate, trough[picked] / rate, size[picked]
-    )
+    picked = picked[alone]
+    # A slow drift moves the crossings of zero: begin and end are read off the wave's own foot.
+    low, high = trough[picked], crest[picked]
+    begin = _back(x, low, FOOT * x[low], rate) / rate
+    until = _on(x, high, FOOT * x[high], rate) / rate
+    negative = cross[picked] / rate - begin
+    keep = (until - begin >= DURATION[0]) & (until - begin <= DURATION[1])
+    keep &= (negative >= NEGATIVE[0]) & (negative <= NEGATIVE[1])
+    found = detections(begin[keep], until[keep], low[keep] / rate, size[picked][keep])
+    return calm(trace, found)
+
+
+def _back(x: np.ndarray, trough: np.ndarray, level: np.ndarray, rate: float) -> np.ndarray:
+    """The last index before each trough at which `x` is at `level` (below zero) or above."""
+    index = np.maximum(trough[:, None] - np.arange(1, round(REACH_S * rate) + 1), 0)
+    reached = x[index] >= level[:, None]
+    steps = np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, index.shape[1])
+    return np.maximum(trough - steps, 0)
+
+
+def _on(x: np.ndarray, crest: np.ndarray, level: np.ndarray, rate: float) -> np.ndarray:
+    """The first index behind each crest at which `x` is at `level` (above zero) or below."""
+    index = np.minimum(crest[:, None] + np.arange(1, round(REACH_S * rate) + 1), len(x) - 1)
+    reached = x[index] <= level[:, None]
+    steps = np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, index.shape[1])
+    return np.minimum(crest + steps, len(x) - 1)
 
 
 def _waves(x: np.ndarray) -> tuple[np.ndarray, ...]:

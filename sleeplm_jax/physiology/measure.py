@@ -156,7 +156,8 @@ def _shown(night: Night, channel: str) -> np.ndarray:
 def _measure_heart(night: Night, good: dict[str, np.ndarray], out: _Records) -> None:
     curves: dict[str, np.ndarray] = {}
     if "ECG" in good and good["ECG"].any() and night.traces["ECG"].rate >= heart.LOWEST_ECG_RATE:
-        times = heart.beat_times(night.traces["ECG"])
+        times = night.extra.get(heart.BEATS)
+        times = heart.beat_times(night.traces["ECG"]) if times is None else times
         curves["ECG"] = heart.curve_from_beats(times, out.epochs)
         good["ECG"] = good["ECG"] & np.isfinite(curves["ECG"]).all(axis=1)
         out.add_all("ECG", good["ECG"], {"rmssd": heart.rmssd(times, out.epochs)})

@@ -23,8 +23,11 @@ WINDOW_S = 2.0  # four waves at 2 Hz
 STEPS = 10.0  # Hz: of the powers
 LEAST_S = 2.0
 LARGEST = 40.0  # µV RMS: above, a movement
-SHARE = 0.6  # of the power of the three bands
-STANDS_OUT = 1.4  # times the median RMS of the seconds around
+SHARE = 0.55  # of the power of the three bands
+STANDS_OUT = 1.25  # times the median RMS of the seconds around
+# One wave of three times the size would do for a window: the quietest quarter of a train's half
+# seconds has at least this share of its RMS.
+SUSTAINED = 0.55
 BACKGROUND_S = 60.0  # s to either side
 
 
@@ -55,6 +58,12 @@ def sawtooth_trains(trace: Trace) -> Detections | None:
     begin, until = runs(found)
     long = (until - begin) / pace >= LEAST_S
     begin, until = begin[long], until[long]
+    half = np.sqrt(ndimage.uniform_filter1d(x**2, max(round(0.5 * rate), 1))[::step])
+    lasting = [
+        np.percentile(half[a:b], 25) >= SUSTAINED * np.sqrt(np.mean(half[a:b] ** 2))
+        for a, b in zip(begin, until)
+    ]
+    begin, until = begin[np.array(lasting, bool)], until[np.array(lasting, bool)]
     above = x >= 0
     crossings = np.concatenate([[0], np.cumsum(above[1:] & ~above[:-1]), [0]])
     first, last = begin * step, np.minimum(until * step, len(x) - 1)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from sleeplm_jax.physiology.background import calm
 from sleeplm_jax.physiology.detections import Detections, detections, none_found, resampled
-from sleeplm_jax.physiology.yasa_quietly import quietly
+from sleeplm_jax.physiology.yasa_quietly import SILENT, quietly
 from sleeplm_jax.recordings.night import Trace
 
 BAND = (0.5, 2.0)  # Hz
@@ -20,7 +21,7 @@ PEAK_TO_PEAK = (75.0, 500.0)  # µV; the upper bound is YASA's against movement,
 HALF_WAVE = (0.25, 1.0)  # s
 SLACK = 0.05  # s: waves are not symmetric, the two halves together make the period
 LEAST_HALF = 10.0  # µV of either sign: YASA's for the positive one
-LOWEST_RATE = 25.0  # Hz
+LOWEST_RATE = 64.0  # Hz: 30 Hz, where muscle shows
 SHORTEST = 30.0  # s: YASA's filter of 0.2-Hz flanks is 16 s long
 
 
@@ -28,8 +29,9 @@ def slow_waves(trace: Trace) -> Detections | None:
     """Slow waves of an EEG in µV: negative then positive half wave, amplitude peak to peak.
 
     Peak is the negative one, frequency the inverse of the duration (both half waves), 0.5-2 Hz.
-    Amplitudes are those of the 0.5-2 Hz band. `trace` may come from `resampled` already.
-    Massimini et al., J Neurosci 2004, 24:6862-70, as implemented in YASA 0.8.1.
+    Amplitudes are those of the 0.5-2 Hz band. Waves under muscle are dropped. `trace` may come from
+    `resampled` already. Massimini et al., J Neurosci 2004, 24:6862-70, as implemented in YASA
+    0.8.1.
     """
     trace = resampled(trace)
     if trace.rate < LOWEST_RATE or len(trace.values) < SHORTEST * trace.rate:
@@ -40,6 +42,7 @@ def slow_waves(trace: Trace) -> Detections | None:
             np.asarray(trace.values, np.float64), trace.rate, freq_sw=BAND, dur_neg=halves,
             dur_pos=halves, amp_neg=(LEAST_HALF, PEAK_TO_PEAK[1]),
             amp_pos=(LEAST_HALF, PEAK_TO_PEAK[1]), amp_ptp=PEAK_TO_PEAK,
+            verbose=SILENT,
         )
     if found is None:
         return none_found()
@@ -47,4 +50,4 @@ def slow_waves(trace: Trace) -> Detections | None:
     out = detections(*(
         table[name].to_numpy() for name in ("Start", "End", "NegPeak", "PTP", "Frequency")
     ))
-    return out.where((out.frequency >= BAND[0]) & (out.frequency <= BAND[1]))
+    return calm(trace, out.where((out.frequency >= BAND[0]) & (out.frequency <= BAND[1])))

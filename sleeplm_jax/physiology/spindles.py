@@ -17,7 +17,7 @@ from sleeplm_jax.physiology.detections import (
     none_found,
     resampled,
 )
-from sleeplm_jax.physiology.yasa_quietly import quietly
+from sleeplm_jax.physiology.yasa_quietly import SILENT, quietly
 from sleeplm_jax.recordings.night import Trace
 
 BAND = (11.0, 16.0)  # Hz
@@ -47,7 +47,7 @@ def spindles(trace: Trace) -> Detections | None:
     with quietly() as yasa:
         found = yasa.spindles_detect(
             np.asarray(trace.values, np.float64), trace.rate, freq_sp=BAND, duration=DURATION,
-            freq_broad=BROAD,
+            freq_broad=BROAD, verbose=SILENT,
         )
     if found is None:
         return none_found()

@@ -2,8 +2,8 @@
 
 Together is 0 degrees, against each other (paradox) 180, as the phase angle of thoracoabdominal
 asynchrony is read. Of six ways to measure it correlation bore noise and shape best (Pediatr
-Pulmonol 2002, 34:462-72, abstract); the angle here is that of the product of the two belts' analytic
-signals over a breath. Belts carry no sign of their own: which is up must be known first
+Pulmonol 2002, 34:462-72, abstract); the angle here is that of the product of the two belts'
+analytic signals over a breath. Belts carry no sign of their own: which is up must be known first
 (polarity.py), or paradox and an inverted belt are one.
 """
 

@@ -3,7 +3,7 @@
 AASM: sharply contoured waves under 0.5 s, largest over the central region and distinguishable from
 the background. It names no amplitude; the criterion here is relative to the background alone, with
 30 µV so that the calm of a quiet recording is none. A wave of 0.5 s and longer with a positive wave
-behind it is a K complex and not looked for here; an ECG's R wave is too narrow, its T wave regular.
+behind it is a K complex, and too wide here; an ECG's R wave is too narrow, its T wave regular.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 import numpy as np
 from scipy import signal
 
+from sleeplm_jax.physiology.background import calm
 from sleeplm_jax.physiology.detections import Detections, detections, filtered, resampled
 from sleeplm_jax.physiology.k_complexes import usual_range
 from sleeplm_jax.recordings.night import Trace
 
 BAND = (1.0, 15.0)  # Hz: the slow waves away, the sharp edge kept
-LOWEST_RATE = 50.0  # Hz
+LOWEST_RATE = 64.0  # Hz: 30 Hz, where muscle shows
 SHORTEST = 10.0  # s
 LEAST = 30.0  # µV below its surroundings
 STANDS_OUT = 1.6  # times the background's usual peak to peak
@@ -46,12 +47,12 @@ def _of_one(trace: Trace) -> Detections | None:
         return None
     x = filtered(trace, *BAND)
     usual = usual_range(x, rate, BACKGROUND_S)
-    peaks, found = signal.find_peaks(-x, prominence=LEAST, wlen=round(rate) + 1)
-    depth = found["prominences"]
+    peaks, about = signal.find_peaks(-x, prominence=LEAST, wlen=round(rate) + 1)
+    depth = about["prominences"]
     second = np.minimum((peaks / int(rate)).astype(int), len(usual) - 1)
     widths, _, first, last = signal.peak_widths(
         -x, peaks, rel_height=0.5,
-        prominence_data=(depth, found["left_bases"], found["right_bases"]),
+        prominence_data=(depth, about["left_bases"], about["right_bases"]),
     )
     widths /= rate
     good = (widths >= HALF_WIDTH[0]) & (widths <= HALF_WIDTH[1])
@@ -68,4 +69,5 @@ def _of_one(trace: Trace) -> Detections | None:
     middle = (first[picked] + last[picked]) / 2 / rate
     # A bell is 1.82 times as wide at a tenth of its height as at half.
     half = 0.91 * widths[picked]
-    return detections(middle - half, middle + half, peaks[picked] / rate, depth[picked])
+    found = detections(middle - half, middle + half, peaks[picked] / rate, depth[picked])
+    return calm(trace, found)

@@ -13,7 +13,7 @@ from sleeplm_jax.physiology.quality import alignment, explained, quality_record
 from sleeplm_jax.recordings.night import Event, Provenance, Trace
 from sleeplm_jax.recordings.prepare import prepare_night
 from tests.physiology.nights import drawn_night
-from tests.physiology.test_artefacts import EPOCHS, HIT, changed, traces
+from tests.physiology.test_artefacts import EPOCHS, changed, traces
 
 
 def record_of(night):
@@ -37,7 +37,6 @@ def test_channels_are_described_with_what_is_lost_of_them():
     assert c3["missing"] == {"stretches": 0, "seconds": 0, "longest_s": 0}
     assert c3["rate"] == 200.0 and c3["source"] == "C3"
     assert record["channels"]["EMG"]["artefacts"] == {"mains": round(1 / EPOCHS, 5)}
-    assert record["channels"]["POS"] is None if "POS" in record["channels"] else True
     assert record["channels"]["SpO2"]["values"] == {"5%": 96.0, "median": 96.0, "95%": 96.0}
     assert record["stages"] == {
         "W": 4, "N1": 0, "N2": 8, "N3": 0, "R": 0, "unscored": 0, "movement": 0,

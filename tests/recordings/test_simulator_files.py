@@ -17,7 +17,6 @@ from sleeplm_jax.recordings.scoring import read_scoring
 from sleeplm_jax.recordings.simulator import cohort, simulate_cohort, simulate_night
 from tests.fixtures_simulator import (
     HOURS,
-    NIGHTS,
     SEED,
     digests,
     nights,
@@ -45,8 +44,10 @@ LABELS = {  # label: unit
 
 
 def test_same_bytes_whatever_the_number_of_workers(clean_cohort, tmp_path):
-    simulate_cohort(tmp_path, NIGHTS, HOURS, SEED, workers=2, progress=False, artefacts=False)
-    assert digests(tmp_path) == digests(clean_cohort)
+    simulate_cohort(tmp_path, 2, HOURS, SEED, workers=2, progress=False, artefacts=False)
+    whole = digests(clean_cohort)
+    for name, digest in digests(tmp_path).items():
+        assert name == "cohort.json" or digest == whole[name]
     alone = tmp_path / "alone"
     simulate_night(alone, 2, HOURS, SEED, artefacts=False)
     name = f"sim-{SEED}-0002.edf"

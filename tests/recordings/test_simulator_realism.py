@@ -41,22 +41,22 @@ def test_a_classifier_knows_a_spectrum_that_is_not_real(realism):
     """The yardstick itself: epochs of one spectrum against another's are told apart, and one's
     against its own are not."""
     rng = np.random.default_rng(0)
-    scored = np.full(30, N3)
+    scored = np.full(16, N3)
 
     def people(number, exponent):
         found = {}
         for person in range(number):
-            white = np.fft.rfft(rng.standard_normal((30, 3840)))
+            white = np.fft.rfft(rng.standard_normal((16, 3840)))
             f = np.maximum(np.fft.rfftfreq(3840, 1 / 128), 0.2)
             found[f"{exponent}-{person}-{rng.integers(1e9)}"] = (
                 np.fft.irfft(white * f ** -(exponent / 2)), scored,
             )  # fmt: skip
         return found
 
-    told = realism.eeg.told_apart(people(8, 2.0), people(8, 1.7), N3)
-    same = realism.eeg.told_apart(people(8, 2.0), people(8, 2.0), N3)
+    told = realism.eeg.told_apart(people(5, 2.0), people(5, 1.7), N3)
+    same = realism.eeg.told_apart(people(5, 2.0), people(5, 2.0), N3)
     assert told["logistic"] > 0.95 and told["boosting"] > 0.95
-    assert 0.25 < same["logistic"] < 0.75 and 0.25 < same["boosting"] < 0.75
+    assert 0.2 < same["logistic"] < 0.8 and 0.2 < same["boosting"] < 0.8
 
 
 def test_architecture_of_a_hypnogram_counted_by_hand(realism):

@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 
 from sleeplm_jax.config import STAGES
+from sleeplm_jax.corpus.fingerprints import signals_sha256
+from sleeplm_jax.corpus.nightfile import quantise
 from sleeplm_jax.reports import figure
-from sleeplm_jax.reports.night import clock_seconds, describe_night
+from sleeplm_jax.reports.night import clock_seconds, describe_night, seen_in_training
 from sleeplm_jax.reports.panels import TimeAxis, body_positions
 from sleeplm_jax.reports.reading import (
     NO_CHANNEL,
@@ -308,3 +310,13 @@ def test_the_picture_too_says_that_queries_are_alike(tmp_path, monkeypatch):
     said.clear()
     described(tmp_path, night(STAGED), queries=["This epoch is REM.", "This epoch is wake."])
     assert not any("hardly tells" in text for text in said[0])
+
+
+def test_a_night_under_another_name_is_known_by_its_signals():
+    """As a copy of a recording that was trained on, renamed and scored anew."""
+    made, model = night(STAGED), FakeModel()
+    signals = signals_sha256(quantise(made.signals, SPEC.channels), made.mask)
+    model.about = {"corpus": {"subjects": {"train": ["other/name"]}, "signals": {"val": [signals]}}}
+    assert seen_in_training(model, made) == "val"
+    made.signals[0, 0, 0] += 0.1
+    assert seen_in_training(model, made) is None

@@ -60,7 +60,7 @@ def disturb(
         return bool(rng.random() < min(probability * factor, 0.9))
 
     ecg = signals["ECG"]
-    if struck(0.25):
+    if struck(0.35):
         found += _ecg_leak(signals, ecg, seconds, rng)
     if struck(0.30):
         found += _mains(signals, mains, seconds, rng)
@@ -86,7 +86,7 @@ def _ecg_leak(signals, ecg, seconds, rng) -> list[Artefact]:
     mastoid = str(rng.choice(["M1", "M2", "both"]))
     onset = 0.0 if rng.random() < 0.7 else float(rng.uniform(0, 0.7) * seconds)
     peak = max(float(np.percentile(np.abs(sharp), 99.5)), 1.0)
-    size = rng.uniform(12, 45) * float(rng.choice([-1, 1])) / peak
+    size = rng.uniform(18, 50) * float(rng.choice([-1, 1])) / peak
     for label in SCALP:
         if mastoid != "both" and not label.endswith(mastoid):
             continue

@@ -1,0 +1,74 @@
+"""The `sleeplm` command: thin and lazy. Nothing here starts a JAX backend before it is needed."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import tyro
+
+from sleeplm_jax.cli.corpora import corpus_check, prepare, quality, tokenizer
+from sleeplm_jax.cli.models import describe, evaluate, train, train_with
+from sleeplm_jax.cli.montages import montage_check, montage_list, montage_report
+from sleeplm_jax.cli.recordings import fetch, inspect, simulate
+from sleeplm_jax.errors import Interrupted, UserError
+
+COMMANDS = (simulate, fetch, inspect, prepare, quality, tokenizer, train, evaluate, describe)
+# `sleeplm NAME COMMAND`: what is said of NAME, and its commands.
+GROUPS = {
+    "corpus": ("Check a corpus that `prepare` wrote.", {"check": corpus_check}),
+    "montage": (
+        "Check montages: which label is which channel, and how far they reach in a cohort.",
+        {"report": montage_report, "check": montage_check, "list": montage_list},
+    ),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns the exit status (2 for a user's mistake, said in one line)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    # Loaded libraries log start-up trivia through absl and TensorFlow's names; users asked none.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    for stream in (sys.stdout, sys.stderr):  # an old locale must not turn µ into a failure
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        if arguments[:1] == ["train"] and len(arguments) > 1 and arguments[1][:1] != "-":
+            return train_with(arguments[1:])
+        app = tyro.extras.SubcommandApp()
+        for command in COMMANDS:
+            app.command(command)
+        for name, (about, commands) in GROUPS.items():
+            group = tyro.extras.SubcommandApp()
+            for word, command in commands.items():
+                group.command(command, name=word)
+            app.command(group, name=name, help=about)
+        return app.cli(
+            args=arguments, prog="sleeplm",
+            description="Pretraining and use of sleep-language models. Research software: "
+            "it makes no diagnosis.",
+        )
+    except UserError as error:
+        print(f"sleeplm: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("sleeplm: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except Interrupted as error:  # training saved its state before this
+        return error.status
+    except BrokenPipeError:  # `sleeplm inspect ... | head`: the reader has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except MemoryError:
+        print("sleeplm: memory: is not enough for this; close other programs, give fewer --workers "
+              "or a shorter recording", file=sys.stderr)
+        return 2
+    except OSError as error:  # what no command expected of the disk: full, read-only, not a folder
+        where = error.filename if error.filename is not None else "the disk"
+        finding = error.strerror or type(error).__name__
+        mistake = UserError(
+            os.fsdecode(where), f"cannot be read or written ({finding})",
+            "check the path, its permissions and the space left",
+        )
+        print(f"sleeplm: {mistake}", file=sys.stderr)
+        return 2
