@@ -21,9 +21,9 @@ LOWEST_RATE = 64.0  # Hz
 WINDOW_S, STEP_S = 2.0, 0.5
 BELOW, ABOVE = (4.0, 7.0), (14.0, 20.0)  # Hz: what the peak is compared with
 PEAK_HALF = 1.0  # Hz to either side of the peak
-STANDS_OUT = 4.0  # density of the peak over the geometric mean of theirs
-LEAST_SHARE = 0.4  # of the power at 4-30 Hz
-TOTAL = (4.0, 30.0)  # Hz: eye movements and slow waves do not count against alpha
+STANDS_OUT = 2.5  # density of the peak over the geometric mean of theirs
+LEAST_SHARE = 0.25  # of the power at 1-30 Hz: on slow waves alpha is a ripple (alpha-delta sleep)
+TOTAL = (1.0, 30.0)  # Hz
 
 # Muscle and movement: a second's RMS at 20-30 Hz over the night's median.
 FAST = (20.0, 30.0)  # Hz

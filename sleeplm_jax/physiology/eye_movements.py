@@ -57,8 +57,8 @@ def rapid_eye_movements(left: Trace, right: Trace) -> Detections | None:
 
     Agarwal et al., IEEE Trans Biomed Eng 2005, 52:1390-6, and Yetton et al. 2016, as implemented in
     YASA 0.8.1: peaks of -E1·E2 of 50-325 µV and 0.3-1.2 s. Dropped are those whose initial
-    deflection takes 0.5 s or longer and the turning points of a rolling eye. In wake, saccades and blinks are found as well: no hypnogram
-    enters.
+    deflection takes 0.5 s or longer and the turning points of a rolling eye. In wake, saccades and
+    blinks are found as well: no hypnogram enters.
     """
     left, right = _pair(left, right)
     if left is None or right is None:

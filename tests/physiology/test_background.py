@@ -13,7 +13,8 @@ def test_alpha_for_part_of_an_epoch_is_that_share(hertz):
     t = time(120)
     # Epochs 0 to 3: none, 10 s, 20 s, all.
     on = ((t > 30) & (t < 40)) | ((t > 60) & (t < 80)) | (t > 90)
-    share = alpha_share(trace(pink(120, 6.0) + np.where(on, 25 * np.sin(2 * np.pi * hertz * t), 0)), 4)
+    alpha = np.where(on, 25 * np.sin(2 * np.pi * hertz * t), 0)
+    share = alpha_share(trace(pink(120, 6.0) + alpha), 4)
     # A window of 2 s shows alpha from about its middle on: a second at either edge.
     np.testing.assert_allclose(share, [0, 33, 67, 100], atol=6)
 

@@ -22,7 +22,10 @@ def saccades(t, at, size=120.0):
     """Steps to and fro in 60 ms, held, through an amplifier's 0.3-Hz high-pass."""
     from scipy import signal
 
-    gaze = sum(size * (-1) ** n / (1 + np.exp(-np.clip((t - a) / 0.012, -50, 50))) for n, a in enumerate(at))
+    gaze = 0
+    for number, begin in enumerate(at):
+        step = 1 / (1 + np.exp(-np.clip((t - begin) / 0.012, -50, 50)))
+        gaze = gaze + size * (-1) ** number * step
     return signal.lfilter(*signal.butter(1, 0.3, "highpass", fs=RATE), gaze)
 
 
