@@ -271,9 +271,10 @@ def real(psg: Path) -> list[tuple[str, str]]:
     n3 = Trace(np.loadtxt(psg / "yasa/data_N3_no-spindles_30sec_100Hz.txt").astype(np.float32),
                100.0, "µV")
     for name, piece in (("YASA N2, 15 s", n2), ("YASA N3, 30 s", n3)):
-        waves = slow_waves(piece)  # too short a piece has none to look for
+        waves = slow_waves(piece)
+        slow = "too short for slow waves" if waves is None else f"slow waves {len(waves)}"
         rows.append((name, f"spindles {len(spindles(piece))}, K complexes "
-                     f"{len(k_complexes(piece))}, slow waves {'-' if waves is None else len(waves)}"))
+                     f"{len(k_complexes(piece))}, {slow}"))
     rem = np.load(psg / "yasa/data_EOGs_REM_256Hz.npz")
     pair = [Trace(row.astype(np.float32), float(rem["sf"]), "µV") for row in rem["data"]]
     counts = [len(f(*pair)) for f in (rapid_eye_movements, slow_eye_movements, blinks)]

@@ -14,6 +14,7 @@ from importlib import resources
 import numpy as np
 
 from sleeplm_jax.captions.grounding import grounded_for
+from sleeplm_jax.captions.levels import at_level
 from sleeplm_jax.config import CAPTION_KINDS, SignalSpec
 from sleeplm_jax.errors import CorpusError
 
@@ -40,6 +41,10 @@ DECIMALS = {
     "burst_ratio": 1,
     "muscle_tone": -1,
 }
+# Features that stand for an interval of their own: stated as a list of [value, start, end].
+TIMED = frozenset({"heart_rate_trend", "position"})
+# A signed feature is stated as one of two, each of the amount.
+SIGNED = {"heart_rate_trend": ("heart_rate_fall", "heart_rate_rise")}
 EVENT_DECIMALS = 1  # of an event's onset and end, s; a measurement's interval is in whole seconds
 
 SLEEPLM_INPUT = SignalSpec()
@@ -96,14 +101,22 @@ def rounded(record: dict) -> dict:
     return {**record, "measurements": measurements, "events": events}
 
 
-def stated(record: dict, kind: str, spec: SignalSpec | None = SLEEPLM_INPUT) -> dict | None:
+def stated(
+    record: dict,
+    kind: str,
+    spec: SignalSpec | None = SLEEPLM_INPUT,
+    level: str | None = None,
+) -> dict | None:
     """What a caption of `kind` states of `record`, rounded: a canonical JSON-able dict, or None.
 
     Only what an input of `spec` shows is stated (grounding.py); `spec` None states all of it.
     stage_event: {"stage", "events": [[kind, onset, end]], "none_of": [groups without an event]}.
-    Other kinds: {"channels": {channel: {feature: value or [value, start, end]}}, "missing",
-    "stand_ins"}; heart rate stands under "heart" whichever channel it was measured on.
+    Other kinds: {"channels": {channel: {feature: value}}, "missing", "stand_ins"}, the value of a
+    TIMED feature a list of [value, start, end]; heart rate stands under "heart" whichever channel
+    it was measured on. `level` keeps the part that belongs to it (levels.py), for all None.
     """
+    if level is not None:
+        return at_level(stated(record, kind, spec), kind, level)
     if kind not in CAPTION_KINDS:
         raise ValueError(f"caption kind {kind!r} is none of {CAPTION_KINDS}")
     if spec is not None:
@@ -140,16 +153,18 @@ def _stated_channels(record: dict, kind: str) -> dict | None:
         said = channels.setdefault(name, {})
         if channel in record["stand_ins"]:
             stood_in.add(name)
-        if feature == "heart_rate_trend":
-            said["heart_rate_rise" if value > 0 else "heart_rate_fall"] = [
-                abs(value), *m["interval"]
-            ]
-        elif feature == "position":
-            said.setdefault("position", []).append([value, *m["interval"]])
+        if feature in SIGNED:
+            feature, value = SIGNED[feature][value > 0], abs(value)
+        if m["feature"] in TIMED:
+            said.setdefault(feature, []).append([value, *m["interval"]])
         else:
             said[feature] = value
     if not channels:
         return None
+    for said in channels.values():
+        for value in said.values():
+            if isinstance(value, list) and len(value) > 1:
+                value.sort(key=lambda stretch: stretch[1:])
     # An absent heart-rate channel is no loss while the ECG gives the rate.
     missing = [c for c in mine if c in record["missing"] and c != "HR" and c not in channels]
     if "heart" in channels:

@@ -1,31 +1,26 @@
-"""A record in words: templates are data (templates.yaml), drawn by the caller's generator."""
+"""A record in words: templates are data (templates*.yaml), drawn by the caller's generator."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from importlib import resources
 
 import numpy as np
-import yaml
 
 from sleeplm_jax.captions.record import SLEEPLM_INPUT, stated
+from sleeplm_jax.captions.wording import (
+    STYLES,
+    THROUGHOUT,
+    WHOLE_EPOCH,
+    Row,
+    groups,
+    joined,
+    templates,
+    upper_first,
+    with_article,
+)
 from sleeplm_jax.config import SignalSpec
 from sleeplm_jax.errors import ConfigError
-
-STYLES = ("default",)
-GROUPS = {
-    "C3": "EEG", "C4": "EEG", "EOG-L": "EOG", "EOG-R": "EOG", "heart": "heart", "SpO2": "SpO2",
-    "THX": "breathing", "ABD": "breathing", "AF": "breathing", "EMG": "EMG", "POS": "position",
-}  # fmt: skip
-WHOLE_EPOCH = [0, 30]
-
-
-@functools.cache
-def templates() -> dict:
-    """The wordings of templates.yaml; read once, to be left unchanged."""
-    text = resources.files(__package__).joinpath("templates.yaml").read_text("utf-8")
-    return yaml.safe_load(text)
 
 
 def render(
@@ -34,89 +29,87 @@ def render(
     rng: np.random.Generator,
     style: str = "default",
     spec: SignalSpec | None = SLEEPLM_INPUT,
+    level: str | None = None,
 ) -> str | None:
     """The caption of `kind` for a measured record, or None when there is nothing to say.
 
-    The sentence states `record.stated(record, kind, spec)`, all of it and nothing else; `rng`
-    draws wordings and the order of channels, so that equal generators give equal captions. With
-    `spec` None a caption also says what the model's input does not show. Raises ConfigError for an
-    unknown style.
+    The sentence states `record.stated(record, kind, spec, level)`, all of it and nothing else;
+    `rng` draws wordings and the order of channels, so that equal generators give equal captions.
+    With `spec` None a caption also says what the model's input does not show. `level`:
+    "statistical", "structural" or "semantic" (captions/levels.py); None says everything but the
+    semantic level's words. Raises ConfigError for an unknown style, ValueError for another kind or
+    level.
     """
     if style not in STYLES:
         raise ConfigError("caption style", f"{style!r} is not known", f"use {' or '.join(STYLES)}")
-    content = stated(record, kind, spec)
+    content = stated(record, kind, spec, level)
     if content is None:
         return None
+    return say(content, kind, rng, style)
+
+
+def say(content: dict, kind: str, rng: np.random.Generator, style: str = "default") -> str:
+    """The sentences for what `record.stated` gave."""
     if kind == "stage_event":
-        return _stage_event(content, rng)
-    return _channels(content, rng)
+        return _stage_event(content, rng, templates(style))
+    return _channels(content, rng, style)
 
 
 def _pick(rng: np.random.Generator, options: Sequence):
     return options[int(rng.integers(len(options)))]
 
 
-def upper_first(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def with_article(noun: str) -> str:
-    """`noun` with a or an. Its first letter decides: none of templates.yaml is an exception."""
-    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
-
-
-def joined(items: Sequence[str], last: str = "and") -> str:
-    """English enumeration: "a", "a and b", "a, b and c"."""
-    if len(items) < 2:
-        return "".join(items)
-    return f"{', '.join(items[:-1])} {last} {items[-1]}"
-
-
-def _stage_event(content: dict, rng: np.random.Generator) -> str:
-    t, sentences = templates(), []
+def _stage_event(content: dict, rng: np.random.Generator, t: dict) -> str:
+    sentences = []
     if content["stage"] is not None:
         name = _pick(rng, t["stage"]["names"][content["stage"]])
         sentences.append(stage_sentence(_pick(rng, t["stage"]["texts"]), name))
     for kind, onset, end in content["events"]:
-        noun = t["event"]["names"][kind]
-        sentences.append(
-            _pick(rng, t["event"]["texts"]).format(
-                event=noun, Event=upper_first(noun), an_event=with_article(noun),
-                An_event=upper_first(with_article(noun)), a=onset, b=end,
-            )
-        )  # fmt: skip
+        text = _pick(rng, t["event"]["texts"])
+        sentences.append(event_sentence(text, t["event"]["names"][kind], onset, end))
     if content["none_of"]:
         quiet = t["no_events"]
-        singular = joined([quiet["singular"][group] for group in content["none_of"]], "or")
-        plural = [quiet["plural"][group] for group in content["none_of"]]
-        sentences.append(
-            _pick(rng, quiet["texts"]).format(
-                singular=singular, plural=joined(plural), plural_or=joined(plural, "or")
-            )
-        )
+        sentences.append(quiet_sentence(_pick(rng, quiet["texts"]), content["none_of"], quiet))
     return " ".join(sentences)
 
 
 def stage_sentence(text: str, name: str) -> str:
     """A stage template with a stage's name in it."""
-    return text.format(stage=name, Stage=upper_first(name))
+    return text.format(
+        stage=name, Stage=upper_first(name), A_stage=upper_first(with_article(name))
+    )
 
 
-def _channels(content: dict, rng: np.random.Generator) -> str:
-    t = templates()
-    channels = list(content["channels"])
-    sentences = []
+def event_sentence(text: str, noun: str, a: object, b: object) -> str:
+    """An event template with the event's name, onset and end in it."""
+    an_event = with_article(noun)
+    return text.format(
+        event=noun, Event=upper_first(noun), an_event=an_event, An_event=upper_first(an_event),
+        a=a, b=b,
+    )  # fmt: skip
+
+
+def quiet_sentence(text: str, none_of: Sequence[str], quiet: dict) -> str:
+    """A template that denies events, with the groups `none_of` in it."""
+    plural = [quiet["plural"][group] for group in none_of]
+    return text.format(
+        singular=joined([quiet["singular"][group] for group in none_of], " or "),
+        plural=joined(plural), plural_or=joined(plural, " or "),
+    )  # fmt: skip
+
+
+def _channels(content: dict, rng: np.random.Generator, style: str) -> str:
+    t, sentences = templates(style), []
+    channels, joins = list(content["channels"]), t["joins"]
     for channel in (channels[i] for i in rng.permutation(len(channels))):
-        name = _pick(rng, t["names"][channel])
-        if channel in content["stand_ins"]:
+        name, named = _pick(rng, t["names"][channel]), channel in content["stand_ins"]
+        if named:
             name = t["stand_in"].format(name=name)
-        said, group = content["channels"][channel], GROUPS[channel]
-        if group == "position":
-            sentences.append(_position(said["position"], name, rng))
-            continue
-        frame = _pick(rng, t["statements"][group])
-        items = joined(_items(frame["items"], said))
-        sentences.append(frame["text"].format(name=name, Name=upper_first(name), items=items))
+        said = content["channels"][channel]
+        text, rows = _pick(rng, _plans(style, channel, _keys(said), named))
+        items = _items(rows, said, int(rng.integers(12)), t["words"])
+        items = joined(items, _pick(rng, joins["last"]), _pick(rng, joins["between"]))
+        sentences.append(text.format(name=name, Name=upper_first(name), items=items))
     if content["missing"]:
         order = rng.permutation(len(content["missing"]))
         names = joined([t["names"][content["missing"][i]][0] for i in order])
@@ -125,36 +118,74 @@ def _channels(content: dict, rng: np.random.Generator) -> str:
     return " ".join(sentences)
 
 
-def _items(phrases: dict[str, str], said: dict) -> list[str]:
-    """The phrases of what is `said` of a channel, in the frame's order but times in their own."""
-    out, starts, left = [], {}, dict(said)
-    for features, phrase in phrases.items():
-        names = features.replace("=", "+").split("+")
+def _keys(said: dict) -> tuple[str, ...]:
+    """The rows of the templates that what is `said` of a channel needs."""
+    keys = []
+    for feature, value in said.items():
+        if isinstance(value, str):
+            keys.append(f"{feature}:{value}")
+        elif isinstance(value, list):
+            whole = {stretch[1:] == WHOLE_EPOCH for stretch in value}
+            keys += [feature + THROUGHOUT * is_whole for is_whole in sorted(whole)]
+        else:
+            keys.append(feature)
+    return tuple(keys)
+
+
+@functools.lru_cache(maxsize=4096)
+def _plans(style: str, channel: str, keys: tuple[str, ...], named: bool):
+    """Frames that can say `keys` of a channel, each with the rows of its form that may be used."""
+    group = groups(style)[channel]
+    features = {key.removesuffix(THROUGHOUT).partition(":")[0] for key in keys}
+    return tuple(
+        (text, tuple(row for row in group.rows[form]
+                     if features.issuperset(row.features) and (row.word is None or row.key in keys)))
+        for form, text in group.covering(keys, named)
+    )  # fmt: skip
+
+
+def _items(rows: Sequence[Row], said: dict, draw: int, words: dict) -> list[str]:
+    """The phrases of what is `said` of a channel, in the rows' order but times in their own."""
+    out: list[str] = []
+    starts: dict[int, float] = {}
+    left = dict(said)
+    stretches = {f: list(v) for f, v in said.items() if isinstance(v, list)}
+    for row in rows:
+        names = row.features
         if not all(name in left for name in names):
             continue
-        if "=" in features and len({left[name] for name in names}) > 1:
+        phrase = row.phrases[draw % len(row.phrases)]
+        if names[0] in stretches:
+            # A feature's row for the whole epoch, where the form has one, takes those stretches.
+            has_whole = not row.throughout and any(
+                r.throughout and r.features == names for r in rows
+            )
+            mine = [
+                s for s in stretches[names[0]]
+                if row.throughout == (s[1:] == WHOLE_EPOCH) or (not row.throughout and not has_whole)
+            ]  # fmt: skip
+            for stretch in mine:
+                value, a, b = stretch
+                starts[len(out)] = a
+                out.append(phrase.say(_fields(value, words, a=a, b=b)))
+                stretches[names[0]].remove(stretch)
+            if not stretches[names[0]]:
+                del left[names[0]]
             continue
-        values = {name: left.pop(name) for name in names}
-        value = values[names[0]]
-        v, a, b = value if isinstance(value, list) else (value, None, None)
-        if a is not None:
-            starts[len(out)] = a
-        out.append(phrase.format(v=v, a=a, b=b, **values))
+        values = {name: left[name] for name in names}
+        if row.when_equal and len(set(values.values())) > 1:
+            continue
+        for name in names:
+            del left[name]
+        out.append(phrase.say(_fields(values[names[0]], words, **values)))
     if left:  # a template that leaves something out would break "equal keys, equal captions"
-        raise ValueError(f"no wording in templates.yaml for {sorted(left)} beside {list(phrases)}")
+        raise ValueError(f"no wording in the templates for {sorted(left)}")
     in_time = [out[i] for i in sorted(starts, key=starts.get)]
-    for place, text in zip(starts, in_time):
+    for place, text in zip(starts, in_time, strict=True):
         out[place] = text
     return out
 
 
-def _position(stretches: list[list], name: str, rng: np.random.Generator) -> str:
-    t = templates()
-    fill = {"name": name, "Name": upper_first(name)}
-    if len(stretches) == 1 and stretches[0][1:] == WHOLE_EPOCH:
-        frame = _pick(rng, t["statements"]["position"])
-        return frame["text"].format(word=t["words"][stretches[0][0]], **fill)
-    frame = _pick(rng, t["statements"]["position_change"])
-    phrase = frame["items"]["position"]
-    items = [phrase.format(word=t["words"][word], a=a, b=b) for word, a, b in stretches]
-    return frame["text"].format(items=joined(items), **fill)
+def _fields(value, words: dict, **more) -> dict:
+    word = words.get(value, "") if isinstance(value, str) else ""
+    return {"v": value, "count": value or "no", "word": word, **more}

@@ -16,7 +16,7 @@ from importlib import resources
 import numpy as np
 
 from sleeplm_jax.captions.cycles import sleep_cycles
-from sleeplm_jax.config import MOVEMENT, STAGES, UNSCORED
+from sleeplm_jax.config import MOVEMENT, UNSCORED
 from sleeplm_jax.errors import CorpusError
 from sleeplm_jax.physiology.epochs import EPOCH_SECONDS
 from sleeplm_jax.physiology.event_indices import event_indices
@@ -383,6 +383,3 @@ def validate_window(record: dict, where: object = "window") -> None:
     if error is not None:
         field = error.json_path.removeprefix("$").lstrip(".") or "record"
         raise CorpusError(where, f"{field}: {error.message}", "measure the night again")
-
-
-assert set(SHARES.values()) == {*range(len(STAGES)), MOVEMENT, UNSCORED}

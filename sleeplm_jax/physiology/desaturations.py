@@ -3,8 +3,8 @@
 AASM speaks of a desaturation of at least 3 % (or 4 %) from the baseline before the event and leaves
 its edges open. Here it begins with the last reading at its highest value of the FALL_S before, ends
 where RECOVERED of the fall is made up or the next fall begins, and a reading of 1 point up on the
-way down does not end it. Readings no person has (below 50 or above 100 %) and jumps of over 4 % a
-second are a probe's (Levy et al., npj Digital Medicine 2021, 4:1).
+way down does not end it. Readings no person has (below 50 or above 100 %: Levy et al., npj Digital
+Medicine 2021, 4:1) and jumps of over 4 % a second (unverified) are a probe's.
 """
 
 from __future__ import annotations

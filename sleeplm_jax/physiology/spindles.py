@@ -40,11 +40,12 @@ AROUND = (0.3, 3.0)  # s from its ends
 def spindles(trace: Trace) -> Detections | None:
     """Spindles of an EEG in µV: amplitude is peak to peak in 1-30 Hz, frequency in 11-16 Hz.
 
-    `trace` may come from `resampled` already. Lacourse et al., J Neurosci Methods 2019, 316:3-11,
-    as implemented in YASA 0.8.1: relative power of the band, correlation of the filtered with the
-    whole signal, RMS in standard deviations above the night's mean. Its filters let 10.25-16.75 Hz
-    pass, so that alpha of 10.5 Hz is found as well: those outside 11-16 Hz are dropped here, and
-    those that do not stand out from the seconds around them.
+    `trace` may come from `resampled` already. Lacourse et al. 2018
+    (doi 10.1016/j.jneumeth.2018.08.014), as YASA 0.8.1 cites and implements them: relative power of
+    the band, correlation of the filtered with the whole signal, RMS in standard deviations above
+    the night's mean. Its filters let 10.25-16.75 Hz pass, so that alpha of 10.5 Hz is found as
+    well: those outside 11-16 Hz are dropped here, and those that do not stand out from the seconds
+    around them.
     """
     trace = resampled(trace)
     if trace.rate < LOWEST_RATE or len(trace.values) < SHORTEST * trace.rate:

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from sleeplm_jax.captions.render import templates
+from sleeplm_jax.captions.wording import templates
 
 EEG = ("delta_power", "theta_power", "alpha_power", "sigma_power", "beta_power")
 EOG = ("slow_eye_movement_power", "rapid_eye_movement_power")

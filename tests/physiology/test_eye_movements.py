@@ -104,6 +104,8 @@ def test_real_rem_sleep_holds_rapid_ones(psg):
     content = np.load(psg / "yasa" / "data_EOGs_REM_256Hz.npz")
     left, right = (trace(row, 256.0) for row in content["data"])
     found = rapid_eye_movements(left, right)
-    whole = yasa.rem_detect(content["data"][0], content["data"][1], 256.0, verbose="critical")
+    whole = yasa.rem_detect(
+        content["data"][0], content["data"][1], 256.0, amplitude=(30, 325), verbose="critical"
+    )
     assert 0.8 * len(whole.summary()) < len(found) < len(whole.summary())
     assert len(found) > 2 * len(blinks(left, right))
