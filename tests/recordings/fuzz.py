@@ -236,7 +236,7 @@ def run(cases: int, seed: int, psg: Path | None, only: int | None = None,
     signal.signal(signal.SIGALRM, alarm)
     # A library's warning about a damaged file is no fault, and ten thousand of them are noise.
     warnings.simplefilter("ignore")
-    counts, faults, slowest = Counter(), [], (0.0, -1)
+    counts, faults, slowest, hungriest = Counter(), [], (0.0, -1), (0, -1)
     began, done = time.monotonic(), 0
     with tempfile.TemporaryDirectory() as folder:
         paths = real_files(psg) + written_files(Path(folder))
@@ -254,7 +254,7 @@ def run(cases: int, seed: int, psg: Path | None, only: int | None = None,
             annotations = "hypnogram" in name.lower()
             signals = name.lower().endswith(RECORDINGS) and not annotations
             check = check_recording if signals else check_scoring
-            before = time.monotonic()
+            before, peak = time.monotonic(), _peak_mb()
             try:
                 signal.setitimer(signal.ITIMER_REAL, SECONDS)
                 outcome = check(path)
@@ -271,6 +271,7 @@ def run(cases: int, seed: int, psg: Path | None, only: int | None = None,
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
             slowest = max(slowest, (time.monotonic() - before, number))
+            hungriest = max(hungriest, (_peak_mb() - peak, number))
             counts[f"{'.'.join(name.split('.')[1:])} {outcome}"] += 1
             path.unlink(missing_ok=True)
             done += 1
@@ -279,8 +280,20 @@ def run(cases: int, seed: int, psg: Path | None, only: int | None = None,
         "counts": dict(sorted(counts.items())), "faults": faults,
         "slowest_s": round(slowest[0], 2), "slowest_case": slowest[1],
         "seconds": round(time.monotonic() - began, 1),
-        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "peak_mb": _peak_mb(), "hungriest_mb": hungriest[0], "hungriest_case": hungriest[1],
     }
+
+
+def _peak_mb() -> int:
+    """The most memory that this program has held so far, MB.
+
+    Linux' VmHWM: ru_maxrss also counts what the process that started it held at the time.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) // 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def main() -> int:
