@@ -26,7 +26,7 @@ def get_config() -> RunConfig:
         data=DataConfig(
             corpus="real_night/corpus",
             batch_size=128,
-            text_length=64,
+            text_length=80,
             captions=CaptionMix(
                 stage_event=0.7, brain=0.3, heart=0.0, respiratory=0.0, position_muscle=0.0
             ),

@@ -25,7 +25,7 @@ def get_config() -> RunConfig:
     return RunConfig(
         name="quickstart",
         steps=320,
-        data=DataConfig(batch_size=64, text_length=72, pair_probability=0.0, channel_dropout=0.1),
+        data=DataConfig(batch_size=64, text_length=80, pair_probability=0.0, channel_dropout=0.1),
         model=ModelConfig(
             encoder=EncoderConfig(
                 width=128, depth=2, heads=4, mlp_ratio=2.0,

@@ -10,10 +10,10 @@ run() {
   sleeplm "$@"
 }
 
-run simulate --out "$out/recordings" --nights 20 --hours 3 --seed 1
+run simulate --out "$out/recordings" --nights 16 --hours 3 --seed 1
 run simulate --out "$out/unseen" --nights 1 --hours 3 --seed 2
 run prepare --recordings "$out/recordings" --out "$out/corpus" --cohort simulated
-run tokenizer --corpus "$out/corpus" --vocab-size 1024
+run tokenizer --corpus "$out/corpus" --vocab-size 2048
 run train "$here/quickstart.py" --out "$out/runs" --data.corpus "$out/corpus"
 run describe "$out/runs/quickstart" "$out/unseen/sim-2-0000.edf" --out "$out/report.html"
 run evaluate "$out/runs/quickstart" --corpus "$out/corpus" --split test

@@ -23,6 +23,8 @@ CAPTION_CHANNELS = ("HR", "SpO2")
 # What a corpus may hold beyond them: 12- and 16-channel specs choose from all three.
 FURTHER_CHANNELS = ("SNORE", "LEG-L", "LEG-R", "F3", "F4", "O1", "O2")
 CANONICAL_CHANNELS = SLEEPLM_CHANNELS + CAPTION_CHANNELS + FURTHER_CHANNELS
+# What is measured on two channels at once, and needs both, stands under a name of its own.
+CHANNEL_PAIRS = {"EOG": ("EOG-L", "EOG-R"), "belts": ("THX", "ABD")}
 STAGES = ("W", "N1", "N2", "N3", "R")
 UNSCORED, MOVEMENT = -1, -2
 # Bits of an artefact mask, the first the lowest: bit i is set for reason ARTEFACTS[i].
@@ -73,6 +75,10 @@ class DataConfig:
     batch_size: int = 64  # global
     text_length: int = 96  # tokens, bos and eos included
     captions: CaptionMix = CaptionMix()
+    style: Literal["default", "sleeplm"] = "default"  # of the captions' words (docs/captions.md)
+    # Captions also state what the input does not show (SpO2, limb movements, a dropped channel), as
+    # the published model's do. For comparison only: it teaches to invent.
+    ungrounded: bool = False
     pair_probability: float = 0.25  # two kinds in one text, as SleepLM's two-slot prefix allows
     channel_dropout: float = 0.2  # share of samples that lose a random subset of their channels
     # Montages that a sample may be cut down to in place of a random subset, each a

@@ -95,11 +95,15 @@ def ours(path: Path, whole: bool) -> dict:
     night = prepare.prepare_night(path, scoring=None)
     spent["tensors, in all"] = time.perf_counter() - began
     if whole:
-        from sleeplm_jax.physiology.measure import measure_night
         from sleeplm_jax.corpus.nightfile import write_night as write
+        from sleeplm_jax.physiology.artefacts import mark_artefacts
+        from sleeplm_jax.physiology.measure import measure_night
+        from sleeplm_jax.physiology.quality import quality_record
 
         before = time.perf_counter()
+        night = mark_artefacts(night)
         records = measure_night(night)
+        quality_record(night, records)
         spent["features"] = time.perf_counter() - before
         before = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:

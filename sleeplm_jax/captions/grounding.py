@@ -6,20 +6,26 @@ and learns to invent it. Here every feature and event names its needs in one tab
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from sleeplm_jax.config import CHANNEL_PAIRS
 
 
 @dataclass(frozen=True)
 class Need:
     """What a measured feature needs: the channel itself, its amplitude in µV or not, its band."""
 
-    channels: tuple[str, ...]  # the feature may be measured on any of these, and needs that one
+    # The feature may be measured on any of these, and needs that one; one of CHANNEL_PAIRS needs
+    # all of its channels.
+    channels: tuple[str, ...]
     upper: float  # Hz: the input's rate must be at least twice this
     absolute: bool = False  # needs physical amplitude; a night's z-score shows only ratios
 
 
-_EEG = Need(("C3", "C4"), 30.0)
+_CENTRAL, _FRONTAL, _OCCIPITAL = ("C3", "C4"), ("F3", "F4"), ("O1", "O2")
+_EEG = Need(_CENTRAL, 30.0)
 _EOG = Need(("EOG-L", "EOG-R"), 30.0)
 _BEATS = Need(("ECG",), 20.0)  # a QRS complex has most of its power at 5-20 Hz
 _PULSE = Need(("HR",), 0.5)
@@ -28,13 +34,24 @@ _BREATH = Need(("THX", "ABD", "AF"), 0.7)
 _CHIN = Need(("EMG",), 30.0)
 
 FEATURES: dict[str, tuple[Need, ...]] = {
-    "delta_power": (_EEG,),
+    "delta_power": (Need(_CENTRAL + _FRONTAL, 30.0),),
     "theta_power": (_EEG,),
-    "alpha_power": (_EEG,),
+    "alpha_power": (Need(_CENTRAL + _OCCIPITAL, 30.0),),
     "sigma_power": (_EEG,),
     "beta_power": (_EEG,),
+    # Counted by shape, and by sizes in µV that the input shows in the night's own terms only
+    # (docs/captions.md). A wave's bandwidth, not that of the muscle that hides it.
+    "spindle_count": (Need(_CENTRAL, 17.0),),
+    "k_complex_count": (Need(_CENTRAL + _FRONTAL, 4.0),),
+    "slow_wave_count": (Need(_CENTRAL + _FRONTAL, 2.0),),
+    "slow_wave_share": (Need(_CENTRAL + _FRONTAL, 2.0),),
+    "slow_wave_amplitude": (Need(_CENTRAL + _FRONTAL, 2.0, absolute=True),),
+    "alpha_share": (Need(_OCCIPITAL, 30.0),),
     "slow_eye_movement_power": (_EOG,),
     "rapid_eye_movement_power": (_EOG,),
+    "rapid_eye_movement_count": (Need(("EOG",), 5.0),),
+    "slow_eye_movement_share": (Need(("EOG",), 8.0),),
+    "blink_count": (Need(("EOG",), 10.0),),
     "heart_rate_min": (_BEATS, _PULSE),
     "heart_rate_max": (_BEATS, _PULSE),
     "heart_rate_mean": (_BEATS, _PULSE),
@@ -42,9 +59,13 @@ FEATURES: dict[str, tuple[Need, ...]] = {
     "rmssd": (_BEATS,),
     "spo2_min": (_SATURATION,),
     "spo2_mean": (_SATURATION,),
+    "spo2_drop": (_SATURATION,),
     "respiratory_rate": (_BREATH,),
     "breath_interval_variability": (_BREATH,),
     "breath_amplitude": (_BREATH,),
+    "flow_flatness": (Need(("AF",), 4.0),),
+    "belt_phase": (Need(("belts",), 0.7),),
+    "paradox": (Need(("belts",), 0.7),),
     "emg_median_frequency": (_CHIN,),
     "burst_ratio": (_CHIN,),
     "muscle_tone": (_CHIN,),
@@ -81,6 +102,18 @@ GROUPS_OF_EVENT: dict[str, tuple[str, ...]] = {
 }
 
 
+@functools.cache
+def _held(feature: str, channel: str, rate: float) -> bool:
+    """Whether an input of `channel` at `rate` Hz, scaled by the night, holds what `feature` needs.
+
+    A loader asks fifty times a sample.
+    """
+    return any(
+        channel in need.channels and not need.absolute and 2 * need.upper <= rate
+        for need in FEATURES.get(feature, ())
+    )
+
+
 def _shown(groups: tuple[tuple[str, ...], ...] | None, present: set[str]) -> bool:
     return groups is not None and all(present & set(group) for group in groups)
 
@@ -99,13 +132,7 @@ def grounded_for(record: dict, channels: Iterable[str], rate: float) -> dict:
     missing = [channel for channel in record["missing"] if channel in inputs]
     present = inputs - set(missing)
 
-    def shows(measurement: dict) -> bool:
-        channel = measurement["channel"]
-        return channel in present and any(
-            channel in need.channels and not need.absolute and 2 * need.upper <= rate
-            for need in FEATURES.get(measurement["feature"], ())
-        )
-
+    named = present | {pair for pair, of in CHANNEL_PAIRS.items() if present.issuperset(of)}
     hidden = {
         group
         for e in record["events"]
@@ -116,7 +143,10 @@ def grounded_for(record: dict, channels: Iterable[str], rate: float) -> dict:
         **record,
         "stage": record["stage"] if present - {"POS"} else None,
         "events": [e for e in record["events"] if _shown(EVENTS.get(e["kind"]), present)],
-        "measurements": [m for m in record["measurements"] if shows(m)],
+        "measurements": [
+            m for m in record["measurements"]
+            if m["channel"] in named and _held(m["feature"], m["channel"], rate)
+        ],
         "missing": missing,
         "scored": [
             name

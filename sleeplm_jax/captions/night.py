@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import resources
 
 import numpy as np
 import yaml
 
-from sleeplm_jax.captions.render import joined, upper_first
+from sleeplm_jax.captions.wording import joined, upper_first
 from sleeplm_jax.errors import CorpusError
 
 KIND = "night"  # of a caption; config.CAPTION_KINDS are those of one epoch
@@ -90,10 +90,15 @@ def stated_window(record: dict) -> dict:
     why: dict[str, list[str]] = {}
     for lack in record["unknown"]:
         why.setdefault(lack["why"], []).append(lack["feature"])
-    out["unknown"] = {reason: sorted(features) for reason, features in why.items()}
+    out["unknown"] = {reason: _listed(features) for reason, features in why.items()}
     simulated = ["simulated"] if record["simulated"] and window["kind"] == "night" else []
     out["notes"] = sorted({*record["notes"], *simulated})
     return out
+
+
+def _listed(features: Iterable[str]) -> list[str]:
+    """Unknown features in the order of saying."""
+    return sorted(features, key=list(wordings()["unknown"]["names"]).index)
 
 
 def say_window(record: dict, rng: np.random.Generator) -> str:
@@ -181,7 +186,8 @@ def _index_sentence(feature: str, said: list, rng: np.random.Generator) -> str:
 
 def _phrase(feature: str, phrase: str | dict, value) -> str:
     if isinstance(phrase, dict):
-        return phrase["rise" if value > 0 else "fall" if value < 0 else "level"].format(v=abs(value))
+        which = "rise" if value > 0 else "fall" if value < 0 else "level"
+        return phrase[which].format(v=abs(value))
     if feature in AT:
         return phrase.format(v=value[0], m=value[1])
     if "{noun}" in phrase:
@@ -258,11 +264,12 @@ def _readings(sentence: str) -> Iterator[dict]:
         yield {"rules": "unknown"}
     yield from _read_index(sentence)
     names = {name: feature for feature, name in t["unknown"]["names"].items()}
+    one = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    fields = (("names", f"(?:{one})(?:(?:, | and )(?:{one}))*"), ("why", ".+"))
     for text in t["unknown"]["texts"]:
-        if match := pattern(text, (("names", r"[^:]+?"), ("why", ".+"))).fullmatch(sentence):
-            listed = _pieces(match["names"])
-            if all(name in names for name in listed):
-                yield {"unknown": {match["why"]: sorted(names[name] for name in listed)}}
+        if match := pattern(text, fields).fullmatch(sentence):
+            features = _listed(names[name] for name in _pieces(match["names"]))
+            yield {"unknown": {match["why"]: features}}
     for frames in t["statements"].values():
         for frame in frames:
             if match := pattern(frame["text"], (("items", ".+"),)).fullmatch(sentence):
@@ -290,6 +297,8 @@ def _read_head(sentence: str) -> Iterator[dict]:
                 a = number(got["a"]) if "a" in got else 0.0  # a night begins with its recording
                 b = number(got["b"]) if "b" in got else number(got["length"])
                 kind = "sleep_cycle" if complete is not None else name
+                if "length" in got and number(got["length"]) != round(b - a, 1):
+                    continue  # it contradicts itself
                 yield {"window": [kind, count, complete, a, b]}
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from sleeplm_jax.captions.grounding import grounded_for
 from sleeplm_jax.captions.levels import at_level
-from sleeplm_jax.config import CAPTION_KINDS, SignalSpec
+from sleeplm_jax.config import CAPTION_KINDS, CHANNEL_PAIRS, SignalSpec
 from sleeplm_jax.errors import CorpusError
 
 # Decimals of a value as it is said and compared (-1: multiples of ten); the record keeps three.
@@ -27,6 +27,15 @@ DECIMALS = {
     "beta_power": 0,
     "slow_eye_movement_power": 0,
     "rapid_eye_movement_power": 0,
+    "spindle_count": 0,
+    "k_complex_count": 0,
+    "slow_wave_count": 0,
+    "slow_wave_share": -1,
+    "slow_wave_amplitude": -1,
+    "alpha_share": -1,
+    "rapid_eye_movement_count": 0,
+    "slow_eye_movement_share": -1,
+    "blink_count": 0,
     "heart_rate_min": 0,
     "heart_rate_max": 0,
     "heart_rate_mean": 0,
@@ -34,15 +43,26 @@ DECIMALS = {
     "rmssd": 0,
     "spo2_min": 0,
     "spo2_mean": 0,
+    "spo2_drop": 0,
     "respiratory_rate": 0,
     "breath_interval_variability": 1,
     "breath_amplitude": -1,  # of the night's median: roughly what a z-scored input shows
+    "flow_flatness": 1,
+    "belt_phase": -1,
+    "paradox": -1,
     "emg_median_frequency": 0,
     "burst_ratio": 1,
     "muscle_tone": -1,
 }
 # Features that stand for an interval of their own: stated as a list of [value, start, end].
-TIMED = frozenset({"heart_rate_trend", "position"})
+TIMED = frozenset({"heart_rate_trend", "spo2_drop", "paradox", "position"})
+# Of these a zero is not said, which would double a caption's length for what is mostly absent;
+# where all of a line are measured and zero, that is said in one phrase.
+NONE_OF_THESE = {
+    "eeg_waves": ("spindle_count", "k_complex_count", "slow_wave_count"),
+    "eye_movements": ("rapid_eye_movement_count", "slow_eye_movement_share", "blink_count"),
+}
+ZERO_UNSAID = frozenset((*sum(NONE_OF_THESE.values(), ()), "slow_wave_share", "alpha_share"))
 # A signed feature is stated as one of two, each of the amount.
 SIGNED = {"heart_rate_trend": ("heart_rate_fall", "heart_rate_rise")}
 EVENT_DECIMALS = 1  # of an event's onset and end, s; a measurement's interval is in whole seconds
@@ -50,11 +70,16 @@ EVENT_DECIMALS = 1  # of an event's onset and end, s; a measurement's interval i
 SLEEPLM_INPUT = SignalSpec()
 
 KIND_CHANNELS = {
-    "brain": ("C3", "C4", "EOG-L", "EOG-R"),
+    "brain": ("C3", "C4", "F3", "F4", "O1", "O2", "EOG-L", "EOG-R", "EOG"),
     "heart": ("ECG", "HR", "SpO2"),
-    "respiratory": ("THX", "ABD", "AF"),
+    "respiratory": ("THX", "ABD", "AF", "belts"),
     "position_muscle": ("EMG", "POS"),
 }
+
+
+def spoken_as(channel: str) -> str:
+    """The name a channel's measurements stand under: heart rate has one, whatever it is from."""
+    return "heart" if channel in ("ECG", "HR") else channel
 
 
 @functools.cache
@@ -77,28 +102,18 @@ def validate(record: dict, where: object = "record") -> None:
         )
 
 
+# {kind: {channel: the name its measurements stand under}}.
+_SPOKEN = {
+    kind: {channel: spoken_as(channel) for channel in channels}
+    for kind, channels in KIND_CHANNELS.items()
+}
+
+
 def _round(value: float, decimals: int) -> float | int:
+    if decimals == 0:
+        return round(value)
     value = round(float(value), decimals) + 0.0  # no -0.0
-    return int(value) if decimals <= 0 else value
-
-
-def rounded(record: dict) -> dict:
-    """`record` with every number as a caption says it (see DECIMALS); words stay as they are."""
-    measurements = [
-        {
-            **m,
-            "value": m["value"]
-            if isinstance(m["value"], str)
-            else _round(m["value"], DECIMALS[m["feature"]]),
-            "interval": [_round(t, 0) for t in m["interval"]],
-        }
-        for m in record["measurements"]
-    ]
-    events = [
-        {**e, "onset": _round(e["onset"], EVENT_DECIMALS), "end": _round(e["end"], EVENT_DECIMALS)}
-        for e in record["events"]
-    ]
-    return {**record, "measurements": measurements, "events": events}
+    return int(value) if decimals < 0 else value
 
 
 def stated(
@@ -142,23 +157,36 @@ def _stated_events(record: dict) -> dict | None:
 
 
 def _stated_channels(record: dict, kind: str) -> dict | None:
-    mine = KIND_CHANNELS[kind]
+    mine, spoken = KIND_CHANNELS[kind], _SPOKEN[kind]
     channels: dict[str, dict] = {}
-    stood_in = set()
-    # Chosen before rounding: a loader calls this five times a sample.
-    measured = [m for m in record["measurements"] if m["channel"] in mine]
-    for m in rounded({**record, "events": [], "measurements": measured})["measurements"]:
-        feature, value, channel = m["feature"], m["value"], m["channel"]
-        name = "heart" if channel in ("ECG", "HR") else channel
-        said = channels.setdefault(name, {})
-        if channel in record["stand_ins"]:
+    stood_in, stand_ins = set(), set(record["stand_ins"])
+    for m in record["measurements"]:  # a loader comes here four times a sample
+        channel = m["channel"]
+        name = spoken.get(channel)
+        if name is None:
+            continue
+        feature, value = m["feature"], m["value"]
+        if not isinstance(value, str):
+            decimals = DECIMALS.get(feature)
+            if decimals is None:  # kept in the record, not said
+                continue
+            value = round(value) if decimals == 0 else _round(value, decimals)
+        said = channels.get(name)
+        if said is None:
+            said = channels[name] = {}
+        if stand_ins and stand_ins.intersection(CHANNEL_PAIRS.get(channel, (channel,))):
             stood_in.add(name)
-        if feature in SIGNED:
-            feature, value = SIGNED[feature][value > 0], abs(value)
-        if m["feature"] in TIMED:
-            said.setdefault(feature, []).append([value, *m["interval"]])
+        if feature in TIMED:
+            start, end = m["interval"]
+            if feature in SIGNED:
+                feature, value = SIGNED[feature][value > 0], abs(value)
+            said.setdefault(feature, []).append([value, _round(start, 0), _round(end, 0)])
         else:
             said[feature] = value
+    for said in channels.values():
+        if 0 in said.values():
+            _without_zeros(said)
+    channels = {name: said for name, said in channels.items() if said}
     if not channels:
         return None
     for said in channels.values():
@@ -172,8 +200,18 @@ def _stated_channels(record: dict, kind: str) -> dict | None:
     return {
         "channels": dict(sorted(channels.items())),
         "missing": sorted(missing),
-        "stand_ins": sorted(stood_in),
+        "stand_ins": sorted(stood_in & channels.keys()),
     }
+
+
+def _without_zeros(said: dict) -> None:
+    """Takes the zeros of ZERO_UNSAID out of what is `said` of a channel; names what is none."""
+    for name, counts in NONE_OF_THESE.items():
+        if all(said.get(count) == 0 for count in counts):
+            said[name] = "none"
+    for feature in ZERO_UNSAID & said.keys():
+        if said[feature] == 0:
+            del said[feature]
 
 
 def caption_keys(record: dict, spec: SignalSpec | None = SLEEPLM_INPUT) -> np.ndarray:
@@ -182,12 +220,19 @@ def caption_keys(record: dict, spec: SignalSpec | None = SLEEPLM_INPUT) -> np.nd
     Two epochs have equal keys of a kind exactly when their captions of that kind state the same
     (up to collisions of a 32-bit hash: 1 in 4e9 per pair).
     """
-    return np.array([_key(kind, stated(record, kind, spec)) for kind in CAPTION_KINDS], np.int32)
+    return keys_of({kind: stated(record, kind, spec) for kind in CAPTION_KINDS})
+
+
+def keys_of(contents: dict[str, dict | None]) -> np.ndarray:
+    """`caption_keys` of what `stated` gave for each kind."""
+    return np.array([_key(kind, contents[kind]) for kind in CAPTION_KINDS], np.int32)
+
+
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 def _key(kind: str, content: dict | None) -> int:
     if content is None:
         return 0
-    canonical = json.dumps([kind, content], sort_keys=True, separators=(",", ":"))
-    digest = hashlib.blake2b(canonical.encode(), digest_size=4).digest()
+    digest = hashlib.blake2b(_canonical([kind, content]).encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little", signed=True) or 1

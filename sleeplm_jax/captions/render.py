@@ -59,6 +59,12 @@ def _pick(rng: np.random.Generator, options: Sequence):
     return options[int(rng.integers(len(options)))]
 
 
+def _next(draw: int, options: Sequence) -> tuple[int, object]:
+    """(what is left of a draw, the option that it picks)."""
+    draw, place = divmod(draw, len(options))
+    return draw, options[place]
+
+
 def _stage_event(content: dict, rng: np.random.Generator, t: dict) -> str:
     sentences = []
     if content["stage"] is not None:
@@ -102,13 +108,16 @@ def _channels(content: dict, rng: np.random.Generator, style: str) -> str:
     t, sentences = templates(style), []
     channels, joins = list(content["channels"]), t["joins"]
     for channel in (channels[i] for i in rng.permutation(len(channels))):
-        name, named = _pick(rng, t["names"][channel]), channel in content["stand_ins"]
+        # One draw for the sentence, used up choice by choice: a draw costs as much as a phrase.
+        draw = int(rng.integers(1 << 62))
+        draw, name = _next(draw, t["names"][channel])
+        named, said = channel in content["stand_ins"], content["channels"][channel]
         if named:
             name = t["stand_in"].format(name=name)
-        said = content["channels"][channel]
-        text, rows = _pick(rng, _plans(style, channel, _keys(said), named))
-        items = _items(rows, said, int(rng.integers(12)), t["words"])
-        items = joined(items, _pick(rng, joins["last"]), _pick(rng, joins["between"]))
+        draw, (text, rows) = _next(draw, _plans(style, channel, _keys(said), named))
+        draw, last = _next(draw, joins["last"])
+        draw, between = _next(draw, joins["between"])
+        items = joined(_items(rows, said, draw, t["words"]), last, between)
         sentences.append(text.format(name=name, Name=upper_first(name), items=items))
     if content["missing"]:
         order = rng.permutation(len(content["missing"]))
@@ -137,11 +146,14 @@ def _plans(style: str, channel: str, keys: tuple[str, ...], named: bool):
     """Frames that can say `keys` of a channel, each with the rows of its form that may be used."""
     group = groups(style)[channel]
     features = {key.removesuffix(THROUGHOUT).partition(":")[0] for key in keys}
+
+    def usable(row: Row) -> bool:
+        return features.issuperset(row.features) and (row.word is None or row.key in keys)
+
     return tuple(
-        (text, tuple(row for row in group.rows[form]
-                     if features.issuperset(row.features) and (row.word is None or row.key in keys)))
+        (text, tuple(filter(usable, group.rows[form])))
         for form, text in group.covering(keys, named)
-    )  # fmt: skip
+    )
 
 
 def _items(rows: Sequence[Row], said: dict, draw: int, words: dict) -> list[str]:
@@ -157,14 +169,11 @@ def _items(rows: Sequence[Row], said: dict, draw: int, words: dict) -> list[str]
         phrase = row.phrases[draw % len(row.phrases)]
         if names[0] in stretches:
             # A feature's row for the whole epoch, where the form has one, takes those stretches.
-            has_whole = not row.throughout and any(
-                r.throughout and r.features == names for r in rows
-            )
-            mine = [
+            apart = any(r.throughout and r.features == names for r in rows)
+            for stretch in [
                 s for s in stretches[names[0]]
-                if row.throughout == (s[1:] == WHOLE_EPOCH) or (not row.throughout and not has_whole)
-            ]  # fmt: skip
-            for stretch in mine:
+                if not apart or row.throughout == (s[1:] == WHOLE_EPOCH)
+            ]:  # fmt: skip
                 value, a, b = stretch
                 starts[len(out)] = a
                 out.append(phrase.say(_fields(value, words, a=a, b=b)))

@@ -22,12 +22,15 @@ from sleeplm_jax.physiology.epochs import EPOCH_SECONDS
 from sleeplm_jax.physiology.event_indices import event_indices
 from sleeplm_jax.physiology.respiratory_events import ahi_by_rule, is_apnea, is_breathing
 from sleeplm_jax.physiology.sleep_time import SleepTime, sleep_time
-from sleeplm_jax.physiology.statistics import sleep_statistics
+from sleeplm_jax.physiology.statistics import SLEEP_WAKE_ONLY, sleep_statistics
 from sleeplm_jax.recordings.night import Event, Trace
 
 FIVE_MINUTES = 10  # epochs
 HOUR = 120  # epochs
 LEAST_KNOWN = 0.5  # share of a window's epochs that must be measured before it is spoken of
+UNUSABLE = "no usable signal"
+SELDOM = "usable in less than half of the window"
+WAKE_ONLY = "scored for sleep and wake only"
 NO_TRACE = "no desaturations scored, and a night file keeps no SpO2 trace"
 
 # Of sleep_statistics: feature, name there, unit.
@@ -49,7 +52,6 @@ CURVES = (
     ("heart_rate", "heart_rate_mean", "heart_rate_min", "heart_rate_max", "bpm"),
     ("spo2", "spo2_mean", "spo2_min", None, "%"),
 )
-CURVE_WORDS = {"heart_rate": "heart rate", "spo2": "SpO2"}
 SHARES = {"wake": 0, "n1": 1, "n2": 2, "n3": 3, "rem": 4, "movement": MOVEMENT,
           "unscored": UNSCORED}  # fmt: skip
 
@@ -68,6 +70,11 @@ class Course:
     simulated: bool
     spo2: Trace | None
     from_file: bool
+
+    @property
+    def sleep_wake_only(self) -> bool:
+        """Whether a code of sleep says only that: its stage means nothing."""
+        return SLEEP_WAKE_ONLY in self.cohort_flags
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,7 @@ def windows_of(course: Course) -> list[Window]:
     cycles = [
         Window("sleep_cycle", begin, end, number, complete)
         for number, (begin, end, complete) in enumerate(sleep_cycles(course.stages), 1)
+        if not course.sleep_wake_only
     ]
     fives = [
         Window("five_minutes", begin, begin + FIVE_MINUTES)
@@ -160,7 +168,7 @@ def measure_window(course: Course, window: Window) -> dict:
         _sleep(course, out)
         _indices(course, out)
     else:
-        _shares(course.stages[window.begin : window.end], out)
+        _shares(course, window, out)
         _counts(course, window, out)
     for curve in CURVES:
         _curve(course, window, curve, out)
@@ -188,8 +196,7 @@ def _sleep(course: Course, out: _Filling) -> None:
         elif feature == "n3_latency" and "R&K" in course.rules:
             out.lack(feature, "no stages 3 or 4 scored")
         else:
-            staged = any(f.startswith("sleep_wake_only") for f in found["flags"])
-            out.lack(feature, "scored for sleep only" if staged else why[feature])
+            out.lack(feature, WAKE_ONLY if course.sleep_wake_only else why[feature])
     for name, known in (("lights_off_unknown", time.off_known),
                         ("lights_on_unknown", time.on_known)):
         if not known:
@@ -220,12 +227,15 @@ def _indices(course: Course, out: _Filling) -> None:
         out.add(name, result["value"], "/h", interval=span, count=result["events"], **more)
 
 
-def _shares(stages: np.ndarray, out: _Filling) -> None:
+def _shares(course: Course, window: Window, out: _Filling) -> None:
+    stages = course.stages[window.begin : window.end]
     if not (stages != UNSCORED).any():
         out.lack("sleep", "the window is not staged")
         return
     for name, code in SHARES.items():
-        if (share := float((stages == code).mean())) > 0:
+        if course.sleep_wake_only and code > 0:
+            out.lack(f"{name}_share", WAKE_ONLY)
+        elif (share := float((stages == code).mean())) > 0:
             out.add(f"{name}_share", 100 * share, "% of window")
 
 
@@ -250,7 +260,7 @@ def _counts(course: Course, window: Window, out: _Filling) -> None:
         if scored[group]:
             out.add(feature, sum(map(belongs, here)), "count")
         else:
-            out.lack(feature, f"no {group}s scored in this night")
+            out.lack(feature, "none scored in this night")
 
 
 def _column(records: Iterable[dict], feature: str) -> tuple[np.ndarray, str | None]:
@@ -270,10 +280,10 @@ def _curve(course: Course, window: Window, curve: tuple, out: _Filling) -> None:
     known = np.isfinite(mean)
     share = float(known.mean()) if len(mean) else 0.0
     if not known.any():
-        out.lack(name, f"no usable {CURVE_WORDS[name]}")
+        out.lack(name, UNUSABLE)
         return
     if share < LEAST_KNOWN:
-        out.lack(name, f"{CURVE_WORDS[name]} usable in less than half of the window")
+        out.lack(name, SELDOM)
         return
     out.add(f"{name}_known", 100 * share, "% of window", channel)
     out.add(f"{name}_mean", mean[known].mean(), unit, channel)
@@ -318,10 +328,10 @@ def _positions(course: Course, window: Window, out: _Filling) -> None:
     total = chosen.sum() * EPOCH_SECONDS
     known = sum(seconds.values())
     if not known:
-        out.lack("position", "no usable body position")
+        out.lack("position", UNUSABLE)
         return
     if known < LEAST_KNOWN * total:
-        out.lack("position", "body position usable in less than half of the window")
+        out.lack("position", SELDOM)
         return
     unit = "% of sleep of known position" if in_sleep else "% of window of known position"
     for word, held in sorted(seconds.items(), key=lambda item: (-item[1], item[0])):

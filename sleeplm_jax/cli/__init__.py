@@ -7,6 +7,8 @@ import sys
 
 import tyro
 
+from sleeplm_jax.cli.captions_check import captions_check
+from sleeplm_jax.cli.captions_show import captions_rewrite, captions_show
 from sleeplm_jax.cli.corpora import corpus_check, prepare, quality, tokenizer
 from sleeplm_jax.cli.models import describe, evaluate, train, train_with
 from sleeplm_jax.cli.montages import montage_check, montage_list, montage_report
@@ -16,6 +18,11 @@ from sleeplm_jax.errors import Interrupted, UserError
 COMMANDS = (simulate, fetch, inspect, prepare, quality, tokenizer, train, evaluate, describe)
 # `sleeplm NAME COMMAND`: what is said of NAME, and its commands.
 GROUPS = {
+    "captions": (
+        "Show one epoch's captions with its signals, check a corpus' captions against its "
+        "measurements, or let a language model reword them.",
+        {"show": captions_show, "check": captions_check, "rewrite": captions_rewrite},
+    ),
     "corpus": ("Check a corpus that `prepare` wrote.", {"check": corpus_check}),
     "montage": (
         "Check montages: which label is which channel, and how far they reach in a cohort.",

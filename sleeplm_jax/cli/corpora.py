@@ -31,7 +31,7 @@ def prepare(recordings: list[Path], out: Path, cohort: Optional[str] = None,
         splits: CSV `subject,split` (train, val, test) instead of the seeded 80/10/10 split.
         seed: Of the split.
         subjects: CSV `recording,subject` (recording: file stem) saying whose nights are whose, with
-            a column `family` where people are related.
+            a column `family` where people are related, and age, sex, bmi, night, flags if known.
         trim: What becomes the night: lights (off to on, where the scoring states them), sleep
             (the first to the last epoch asleep: recordings of a day) or none (everything).
         trim_margin: Minutes kept on either side; default: 0 for lights, 30 for sleep.
@@ -45,13 +45,19 @@ def prepare(recordings: list[Path], out: Path, cohort: Optional[str] = None,
     from sleeplm_jax.corpus.prepare import prepare_corpus
     from sleeplm_jax.recordings.trim import Trim
 
-    chosen = SLEEPLM_CHANNELS if channels is None else tuple(channels.split(","))
-    unknown = [name for name in chosen if name not in CANONICAL_CHANNELS]
-    if unknown or len(set(chosen)) < len(chosen):
-        raise UserError(
-            "--channels", f"{channels!r} has unknown or repeated names",
-            f"choose from {', '.join(CANONICAL_CHANNELS)}",
-        )
+    chosen = SLEEPLM_CHANNELS
+    if channels is not None:
+        spelt = {name.casefold(): name for name in CANONICAL_CHANNELS}
+        asked = [name.strip() for name in channels.split(",")]
+        unknown = [name for name in asked if name.casefold() not in spelt]
+        twice = [name for name in asked if [a.casefold() for a in asked].count(name.casefold()) > 1]
+        if unknown or twice:
+            what = f"unknown {', '.join(unknown)}" if unknown else f"{twice[0]} twice"
+            raise UserError(
+                "--channels", f"{channels!r} has {what}",
+                f"choose from {', '.join(CANONICAL_CHANNELS)}",
+            )
+        chosen = tuple(spelt[name.casefold()] for name in asked)
     if dry_run:
         from sleeplm_jax.corpus.plan import plan, told
         from sleeplm_jax.corpus.prepare import survey

@@ -10,8 +10,10 @@ TensorFlow, shuffled or not; its ShardBasedBuilder streams one shard after the o
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import io
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +103,10 @@ def pack(
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(try_download_gcs=False)
             )
+    except RuntimeError as error:  # array_record's words for what the system said
+        if os.strerror(errno.ENOSPC) in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from None
+        raise
     finally:
         tfds.display_progress_bar(active)
     return Path(builder.data_dir)

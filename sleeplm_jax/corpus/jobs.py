@@ -9,7 +9,12 @@ from pathlib import Path
 from sleeplm_jax.config import SignalSpec
 from sleeplm_jax.errors import UserError
 from sleeplm_jax.files import Place, file_sha256, file_state, read_many
+from sleeplm_jax.recordings.night import Dialect
 from sleeplm_jax.recordings.trim import Trim
+
+# Of a night's provenance, what a file of subjects may say instead without anything being measured
+# otherwise.
+STATED = ("age", "sex", "bmi", "night_number")
 
 
 @dataclass(frozen=True)
@@ -25,13 +30,28 @@ class NightJob:
     trim: Trim
     settings: dict[str, str | None]  # hash of everything but the files, by what it is
     nights: Place
+    flags: tuple[str, ...] = ()  # what a file of subjects adds to Provenance.cohort_flags
 
     def inputs(self) -> dict[str, Path | None]:
         """The files that the night is made from."""
         from sleeplm_jax.recordings.scoring import find_scoring
 
-        scoring = find_scoring(self.path)
+        scoring = find_scoring(self.path, self._dialect())
         return {"recording": self.path, "scoring": scoring} | _further(self.path, scoring)
+
+    def _dialect(self) -> Dialect | None:
+        """The montage's, as `prepare_night` chooses it; the recording's header is read only where
+        a file beside it is a scoring for some dialects."""
+        from sleeplm_jax.recordings.montage import load_montage
+        from sleeplm_jax.recordings.montage_match import choose_montage
+        from sleeplm_jax.recordings.opening import open_recording
+        from sleeplm_jax.recordings.scoring_beside import needs_dialect
+
+        if not needs_dialect(self.path):
+            return None
+        if self.montage is not None:
+            return load_montage(self.montage).dialect
+        return choose_montage(open_recording(self.path), self.cohort).dialect
 
     def state(self) -> dict[str, list | None]:
         """Names, sizes and times of the inputs."""
@@ -111,7 +131,8 @@ def _parsed(content: bytes) -> dict | None:
 
 
 def is_current(row: dict | None, job: NightJob, there: dict[str, list]) -> bool:
-    """Whether a night's row still holds, judged without reading a file.
+    """Whether a night's row still holds, judged by the files' states, their content unread (but a
+    header, where `NightJob.inputs` needs the montage).
 
     `there`: states of the files in the folder of nights.
     """
@@ -153,9 +174,10 @@ def why_again(row: dict | None, made_of: dict) -> str:
     settings = before.get("settings") or {}
     words = {"code": "the preparing code changed", "montage": "another montage",
              "spec": "other channels or rate", "cohort": "another cohort",
-             "trim": "another trimming"}  # fmt: skip
+             "trim": "another trimming", "flags": "other flags"}  # fmt: skip
     reasons += [
-        words.get(name, f"another {name}") for name, value in made_of["settings"].items()
-        if settings.get(name) != value
+        words.get(name, f"another {name}")
+        for name in dict.fromkeys((*made_of["settings"], *settings))
+        if settings.get(name) != made_of["settings"].get(name)
     ]
     return ", ".join(reasons) or "its night file is absent or damaged"

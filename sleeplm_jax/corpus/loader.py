@@ -18,8 +18,8 @@ import grain
 import numpy as np
 
 from sleeplm_jax.captions.grounding import grounded_for
-from sleeplm_jax.captions.record import caption_keys
-from sleeplm_jax.captions.render import render
+from sleeplm_jax.captions.record import keys_of, stated
+from sleeplm_jax.captions.render import say
 from sleeplm_jax.config import CAPTION_KINDS, PREFIX_LENGTH, DataConfig
 from sleeplm_jax.corpus.manifest import Corpus
 from sleeplm_jax.corpus.nightfile import CODE_UNKNOWN, CODES, dequantise
@@ -44,8 +44,9 @@ class Loader:
     can be said; `stage` int32 [B]; `index` int32 [B], the sample's place in the split.
 
     Captions and keys are of the record as far as the channels that the sample still shows after
-    channel dropout bear it. The signal of row j therefore fits the text of row i just when their
-    keys agree in every kind that text i holds.
+    channel dropout bear it, the words in `data.style`. The signal of row j therefore fits the text
+    of row i just when their keys agree in every kind that text i holds. With `data.ungrounded` both
+    are of the whole record.
 
     A row without any text (`kinds` all False, the text bos and eos) occurs in training only when
     no sample of the split can be described; in evaluation it occurs for each such sample.
@@ -185,11 +186,16 @@ class Loader:
         rng: np.random.Generator,
         weights: np.ndarray | None = None,
     ) -> dict[str, Any]:
-        """Caption, its kinds, and the keys of all kinds, from what the shown channels bear."""
+        """Caption, its kinds, and the keys of all kinds, from what the shown channels bear.
+
+        With `data.ungrounded` from the whole record.
+        """
         weights = self._weights if weights is None else weights
         names = tuple(c for c, there in zip(self._channels, shown, strict=True) if there)
-        record = grounded_for(record, names, self.corpus.spec.rate)
-        keys = caption_keys(record, spec=None)  # None: it is grounded already
+        if not self.data.ungrounded:
+            record = grounded_for(record, names, self.corpus.spec.rate)
+        contents = {kind: stated(record, kind, spec=None) for kind in CAPTION_KINDS}
+        keys = keys_of(contents)
         odds = np.where(keys != 0, weights, 0.0)
         wanted = 1 + int(rng.random() < self.data.pair_probability)
         drawn: list[int] = []
@@ -198,9 +204,8 @@ class Loader:
             drawn.append(kind)
             odds[kind] = 0
         drawn.sort(key=lambda kind: kind != STAGE_EVENT)  # stable: the others as they were drawn
-        texts = [render(record, CAPTION_KINDS[kind], rng, spec=None) for kind in drawn]
-        drawn = [kind for kind, text in zip(drawn, texts, strict=True) if text is not None]
-        texts = [text for text in texts if text is not None]
+        named = [CAPTION_KINDS[kind] for kind in drawn]
+        texts = [say(contents[kind], kind, rng, self.data.style) for kind in named]
         if len(texts) > 1 and not self._fits(" ".join(texts)):
             drawn, texts = drawn[:1], texts[:1]  # a kind that is named must not be cut away
         kinds = np.zeros(len(CAPTION_KINDS), bool)

@@ -132,11 +132,15 @@ def write_night(night: Night, records: list[dict], path: Place) -> None:
     _write_entries(entries, path)
 
 
-def rename_subject(path: Place, subject: str) -> None:
-    """Rewrites the night file with another subject, as `write_night` would have written it."""
+def restate_person(path: Place, subject: str, provenance: dict) -> None:
+    """Rewrites the night file with another subject, as `write_night` would have written it.
+
+    `provenance` holds the keys of Provenance that change; the others stay.
+    """
     with np.load(readable(path), allow_pickle=False) as archive:
         entries = {name: archive[name] for name in archive.files}
-    about = json.loads(entries["about"].tobytes()) | {"subject": subject}
+    about = json.loads(entries["about"].tobytes())
+    about |= {"subject": subject, "provenance": about["provenance"] | provenance}
     _write_entries(entries | {"about": _text(_compact(about))}, path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import time
 import traceback
@@ -19,7 +20,7 @@ import numpy as np
 from sleeplm_jax.config import MOVEMENT, STAGES, UNSCORED
 from sleeplm_jax.corpus.builder import kept_epochs
 from sleeplm_jax.corpus.fingerprints import signals_sha256
-from sleeplm_jax.corpus.jobs import NightJob, holds, night_file, row_file
+from sleeplm_jax.corpus.jobs import STATED, NightJob, holds, night_file, row_file
 from sleeplm_jax.corpus.nightfile import quantise, write_night
 from sleeplm_jax.errors import UserError
 from sleeplm_jax.files import Place, file_sha256, file_state, write_json
@@ -42,6 +43,10 @@ def default_workers(nights: int) -> int:
     """A process per usable core, no more than there are nights."""
     return max(1, min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
                       else os.cpu_count() or 1, nights))
+
+
+# What the disk that is written to says: full, over quota, read-only.
+OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def prepare_one(job: NightJob, row: dict | None) -> NightOutcome:
@@ -68,6 +73,7 @@ def prepare_one(job: NightJob, row: dict | None) -> NightOutcome:
             "made_of": made_of, "state": state,
             "night_state": file_state(target), "sha256": file_sha256(target), "about": about,
             "file_subject": about["subject"], "file_family": about["family"], "ruled": ruled,
+            "file_stated": {key: about[key] for key in STATED},
             "quality": quality,
             "seconds": round(time.monotonic() - started, 3), "bytes": file_state(target)[0],
         }
@@ -78,6 +84,8 @@ def prepare_one(job: NightJob, row: dict | None) -> NightOutcome:
         finding = elsewhere + error.finding
         return NightOutcome(job.path, job.night, finding=finding, remedy=error.remedy)
     except OSError as error:
+        if error.errno in OUTPUT_ERRORS:
+            raise  # no recording's fault: the run ends, and the same command goes on
         return NightOutcome(
             job.path, job.night, finding=f"cannot be read ({error.strerror or error})",
             remedy="check the file and its permissions",
@@ -121,7 +129,11 @@ def _prepare(job: NightJob, target: Place) -> tuple[dict, str | None, dict]:
     night = prepare_night(
         job.path, cohort=job.cohort, montage=job.montage, spec=job.spec, trim=job.trim
     )
-    night = dataclasses.replace(night, recording=job.night)
+    stated = night.provenance
+    stated = dataclasses.replace(
+        stated, cohort_flags=tuple(dict.fromkeys((*stated.cohort_flags, *job.flags)))
+    )
+    night = dataclasses.replace(night, recording=job.night, provenance=stated)
     # Several recordings share this file name: the folder's tells them apart.
     if job.folder and not night.extra["placed"]:
         night = dataclasses.replace(
@@ -141,8 +153,8 @@ def _prepare(job: NightJob, target: Place) -> tuple[dict, str | None, dict]:
         "cohort": night.cohort,
         "simulated": night.simulated,
         "rules": night.rules,
-        "age": night.provenance.age,
-        "sex": night.provenance.sex,
+        **{key: getattr(stated, key) for key in STATED},
+        "cohort_flags": list(stated.cohort_flags),
         "epochs": len(night.stages),
         "samples": int(kept.sum()),
         "dropped": np.flatnonzero(~kept).tolist(),

@@ -38,7 +38,7 @@ from sleeplm_jax.files import (
     remove_leftovers,
     write_csv,
 )
-from sleeplm_jax.recordings.montage import load_montage
+from sleeplm_jax.recordings.montage import cohort_montages, load_montage, packaged_montages
 from sleeplm_jax.recordings.prepare import TRIM
 from sleeplm_jax.recordings.trim import Trim
 
@@ -107,14 +107,25 @@ def survey(
     nights = out / "nights"
     there = file_states(nights)
     _refuse_other_folder(nights, found, there)
+    if cohort is not None and montage is None and not cohort_montages(cohort):
+        names = sorted({name for m in packaged_montages() for name in (m.name, *m.cohorts)})
+        raise CorpusError(
+            "--cohort", f"{cohort!r} is not known",
+            f"give --montage with a table of your own, or one of: {', '.join(names)}",
+        )
     settings = {
         "code": code_version(), "cohort": cohort,
         "spec": content_sha256(dataclasses.asdict(spec)),
         "montage": _montage_hash(montage), "trim": content_sha256(dataclasses.asdict(trim)),
     }
     jobs = [
-        NightJob(f.path, f.night, f.folder, cohort, montage, spec, trim, settings, nights)
+        NightJob(
+            f.path, f.night, f.folder, cohort, montage, spec, trim,
+            # Flags decide what is measured, as age and sex do not; see subjects.py.
+            settings | ({"flags": ";".join(flags)} if flags else {}), nights, flags,
+        )
         for f in found
+        for flags in (named[f.night].flags if f.night in named else (),)
     ]
     rows = read_rows(nights, [job.night for job in jobs], there)
     return Survey(
@@ -150,10 +161,11 @@ def prepare_corpus(
     `splits.split_subjects`); `splits_file` (see `splits.read_splits`) places subjects by name, as
     "subject" or "cohort/subject". `subjects_file` (see `subjects.read_subjects`) says whose
     recording is whose, before the montage's rule for file names; another file of subjects
-    prepares nothing again. `selection_file` (see `selection.py`) keeps the recordings it names,
-    and the manifest says who selected them. `runner`: "pool" (processes of this machine) or "beam"
-    with `beam_flags` (see `beam.run_nights_on_beam`). With `progress` a summary is printed at the
-    end. The same input gives the same `hash`, whatever `workers` and `runner` are.
+    prepares nothing again but nights whose flags it changes. `selection_file` (see
+    `selection.py`) keeps the recordings it names, and the manifest says who selected them.
+    `runner`: "pool" (processes of this machine) or "beam" with `beam_flags` (see
+    `beam.run_nights_on_beam`). With `progress` a summary is printed at the end. The same input
+    gives the same `hash`, whatever `workers` and `runner` are.
 
     Raises CorpusError when a path does not exist, nothing is found, no recording could be
     prepared, or the splits or subjects do not fit; UserError for an address that cannot be used.

@@ -28,6 +28,9 @@ class Progress:
     def __enter__(self) -> Progress:
         if self.enabled and sys.stderr.isatty():
             import rich.console
+
+            # The bar's thread imports this late, and TFDS may hold the import statement just then.
+            import rich.markup  # noqa: F401
             import rich.progress as bars
 
             self._bar = bars.Progress(

@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from sleeplm_jax.corpus.discovery import Found
-from sleeplm_jax.corpus.jobs import night_file, row_file
-from sleeplm_jax.corpus.nightfile import rename_subject
+from sleeplm_jax.corpus.jobs import STATED, night_file, row_file
+from sleeplm_jax.corpus.nightfile import restate_person
 from sleeplm_jax.errors import CorpusError
 from sleeplm_jax.files import Place, file_sha256, file_state, write_json
+from sleeplm_jax.recordings.header_person import AGES, SEXES
+from sleeplm_jax.recordings.montage_subjects import BMIS
 
+NIGHTS = 10_000  # of one person, as an upper limit
 REMEDY = "give a CSV file with the columns recording,subject, a row for each file stem"
 
 
 @dataclass(frozen=True)
 class Named:
-    """What a file of subjects says of a night; `family` None: what the file's name gives."""
+    """What a file of subjects says of a night; None: what the recording's name and files give."""
 
     subject: str
     family: str | None = None
+    age: float | None = None  # years
+    sex: str | None = None  # "female", "male"
+    bmi: float | None = None  # kg/m2
+    night_number: int | None = None
+    flags: tuple[str, ...] = ()  # join Provenance.cohort_flags
 
 
 def read_subjects(path: Path, found: list[Found]) -> dict[str, Named]:
-    """Night id -> whose it is, from a CSV file with the columns recording, subject and any family.
+    """Night id -> whose it is, from a CSV file with the columns recording, subject and any further.
 
+    These are family, age (years), sex (female, male, F, M), bmi (kg/m2), night (number of the
+    person's night) and flags (`sleep_wake_scoring_only`, ..., a semicolon between two).
     `recording` is a file's stem, or its name in the corpus where several files share the stem.
-    Recordings without a row, and families left empty, are as their file's name says.
-    Raises CorpusError for an unreadable file, missing columns or values, a recording that is not
-    among `found`, one that fits several of them, or two rows for one.
+    Recordings without a row, and values left empty, are as the recording's name and files say.
+    Raises CorpusError for an unreadable file, missing columns or values, a value that cannot be, a
+    recording that is not among `found`, one that fits several of them, or two rows for one.
     """
     path = Path(path)
     try:
@@ -70,25 +81,86 @@ def read_subjects(path: Path, found: list[Found]) -> dict[str, Named]:
         night = fits.pop()
         if night in subjects:
             raise CorpusError(path, f"row {number} names {recording!r} again", "keep one row")
-        subjects[night] = Named(subject, family or None)
+        subjects[night] = Named(
+            subject, family or None,
+            age=_number(path, number, row, "age", *AGES),
+            sex=_sex(path, number, row),
+            bmi=_number(path, number, row, "bmi", *BMIS),
+            night_number=_night(path, number, row),
+            flags=_flags(path, number, row),
+        )
     return subjects
 
 
-def named_row(nights: Place, night: str, row: dict, named: Named | None) -> dict:
-    """The row of a night that is whose `named` says; None: whose its file's name says.
+def _number(
+    path: Path, number: int, row: dict, name: str, low: float, high: float
+) -> float | None:
+    text = (row.get(name) or "").strip()
+    try:
+        value = float(text) if text else None
+    except ValueError:
+        value = float("nan")
+    if value is not None and not low <= value <= high:
+        raise CorpusError(
+            path, f"row {number}: {name} is {text[:20]!r}",
+            f"give a number from {low} to {high}, or leave it empty",
+        )
+    return value
 
-    The night file is rewritten where it names another subject; nothing is measured again.
+
+def _sex(path: Path, number: int, row: dict) -> str | None:
+    text = (row.get("sex") or "").strip()
+    if text and text.casefold() not in SEXES:
+        raise CorpusError(
+            path, f"row {number}: sex is {text[:20]!r}",
+            "give female, male, F, M, or leave it empty",
+        )
+    return SEXES.get(text.casefold())
+
+
+def _night(path: Path, number: int, row: dict) -> int | None:
+    value = _number(path, number, row, "night", 1, NIGHTS)
+    if value is not None and value != int(value):
+        raise CorpusError(path, f"row {number}: night is {value:g}", "give a whole number")
+    return None if value is None else int(value)
+
+
+def _flags(path: Path, number: int, row: dict) -> tuple[str, ...]:
+    flags = [flag.strip() for flag in (row.get("flags") or "").split(";") if flag.strip()]
+    for flag in flags:
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,59}", flag):
+            raise CorpusError(
+                path, f"row {number}: a flag is {flag[:20]!r}",
+                "write flags in small letters, digits and _, as sleep_wake_scoring_only, with a "
+                "semicolon between two",
+            )
+    return tuple(sorted(set(flags)))
+
+
+def named_row(nights: Place, night: str, row: dict, named: Named | None) -> dict:
+    """The row of a night that is whose `named` says; None: whose the recording says.
+
+    Subject, age, sex, BMI and the night's number go into the row, its quality record and the night
+    file, which is rewritten where they differ; nothing is measured again. Flags are not among
+    them: stages scored as sleep and wake are measured otherwise, so they are of the night's job,
+    and a night with other flags is prepared again.
     """
     subject = named.subject if named else row["file_subject"]
     family = (named.family if named else None) or row["file_family"]
-    about = {**row["about"], "subject": subject, "family": family}
-    if about == row["about"]:
+    stated = {}
+    for key in STATED:
+        said = getattr(named, key) if named else None
+        stated[key] = row["file_stated"][key] if said is None else said
+    before = row["about"]
+    about = {**before, "subject": subject, "family": family, **stated}
+    if about == before:
         return row
-    another = row["about"]["subject"] != subject
     row = {**row, "about": about}
-    if another:
+    if any(about[key] != before[key] for key in ("subject", *STATED)):
         path = night_file(nights, night)
-        rename_subject(path, subject)
+        restate_person(path, subject, stated)
+        quality = row["quality"]
+        row["quality"] = {**quality, "provenance": quality["provenance"] | stated}
         row |= {"night_state": file_state(path), "sha256": file_sha256(path)}
     write_json(row_file(nights, night), row)
     return row

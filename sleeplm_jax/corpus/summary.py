@@ -28,7 +28,12 @@ def summary(corpus: Corpus, unnamed: int, failed: int, failures: Place) -> list[
         for name, count in about["stages"].items():
             stages[name] = stages.get(name, 0) + count
     lines.append("stages: " + ", ".join(f"{name} {count}" for name, count in stages.items()))
-    for what, flag in (("without scoring", "unscored:"), ("with stand-ins", "stand_in:")):
+    empty = [split for split in SPLITS if not splits[split]["samples"]]
+    if empty:
+        lines.append(f"no sample in {' and '.join(empty)}: give more subjects, or --splits")
+    kinds = (("without scoring", "unscored:"), ("with stand-ins", "stand_in:"),
+             ("with a signal of unknown unit", "unit_unknown:"))
+    for what, flag in kinds:
         concerned = sum(any(f.startswith(flag) for f in night["flags"]) for night in nights)
         if concerned:
             lines.append(f"{_count(concerned, 'night')} {what}")

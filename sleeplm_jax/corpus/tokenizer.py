@@ -27,7 +27,9 @@ TOKENIZER_FORMAT = 1
 PAD, BOS, EOS, UNK = range(4)
 SMALLEST_VOCAB = 4 + 256 + 40  # specials, bytes, and room for letters and digits
 LARGEST_VOCAB = 1 << 20  # templates give a few thousand pieces at most
-WORDINGS = 3  # renderings of each kind of each sample that training reads
+# Renderings of each kind of each sample that training reads: both styles of what the input shows,
+# and one of the whole record, so that one tokenizer serves every setting of DataConfig.
+WORDINGS = 4
 MAX_SENTENCES = 60_000  # templates repeat: more of them changed no merge that mattered
 
 
@@ -183,7 +185,9 @@ def trained(corpus: Corpus, settings: dict[str, Any]) -> Tokenizer:
             vocab_size=settings["vocab_size"], hard_vocab_limit=False, byte_fallback=True,
             pad_id=PAD, bos_id=BOS, eos_id=EOS, unk_id=UNK,
             normalization_rule_name="identity", remove_extra_whitespaces=False,
-            split_digits=settings["split_digits"], num_threads=1, minloglevel=2,
+            # Else a point, a per cent sign or a letter ends a piece: "0.2" takes three, "68%" two.
+            split_digits=settings["split_digits"], split_by_number=settings["split_digits"],
+            split_by_unicode_script=settings["split_digits"], num_threads=1, minloglevel=2,
             input_sentence_size=0, shuffle_input_sentence=False,
         )
     except RuntimeError as error:
@@ -222,9 +226,11 @@ def retrained(corpus: Corpus, tokenizer: Tokenizer) -> Tokenizer | None:
 
 
 def training_sentences(corpus: Corpus, seed: int, max_sentences: int) -> Iterator[str]:
-    """Captions of evenly spaced train samples, every kind in several wordings."""
+    """Captions of evenly spaced train samples, every kind in several wordings of every style."""
     from sleeplm_jax.captions.render import render
+    from sleeplm_jax.captions.wording import STYLES
 
+    styles = list(STYLES)
     source = corpus.source("train")
     each = len(CAPTION_KINDS) * WORDINGS
     wanted = max(1, min(len(source), max_sentences // each))
@@ -232,11 +238,11 @@ def training_sentences(corpus: Corpus, seed: int, max_sentences: int) -> Iterato
         record = source[index]["record"]
         rng = np.random.default_rng([seed, index])
         for kind in CAPTION_KINDS:
-            for _ in range(WORDINGS):
-                text = render(record, kind, rng, spec=corpus.spec)
-                if text is None:
-                    break
-                yield text
+            for wording in range(WORDINGS):
+                spec = None if wording == WORDINGS - 1 else corpus.spec
+                text = render(record, kind, rng, style=styles[wording % len(styles)], spec=spec)
+                if text is not None:
+                    yield text
 
 
 class _Counted:

@@ -1,4 +1,5 @@
-"""Loss of the caption decoder per token, beside two baselines that say what it is worth.
+"""Loss of the caption decoder per token, beside two baselines that say what it is worth; and what
+its own captions state, read back and held against the measurements.
 
 Template text is easy to predict, so a low loss alone says little. `unigram`: token frequencies of
 training captions of the same kind, no context at all. `other_signal`: the same decoder and texts,
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sleeplm_jax.config import PREFIX_LENGTH
+from sleeplm_jax.config import PREFIX_LENGTH, SignalSpec
 
 PAD, BOS, EOS = 0, 1, 2  # fixed in every tokenizer of this package
 
@@ -67,6 +68,32 @@ def caption_loss(
         other = np.roll(np.arange(n), n // 2) if other is None else other
         nll, tokens = model.caption_nll(signal[other], channel_mask[other], text, prefix)
         result["other_signal"] = per_token(np.sum(nll), np.sum(tokens))
+    return result
+
+
+def generated(
+    model,
+    signal: np.ndarray,
+    channel_mask: np.ndarray,
+    records: Sequence[dict],
+    texts: Sequence[str],
+    kind: str,
+    spec: SignalSpec | None,
+) -> dict:
+    """`captions.check.grade` of the model's own captions, beside "other_epoch".
+
+    signal: [N, C, T], channel_mask: [N, C]; records, texts: what was measured in these epochs and
+    captions of it. other_epoch grades the captions of the epochs half way round: what a decoder
+    gets that knows how captions read and nothing of the signal.
+    """
+    from sleeplm_jax.captions.check import grade
+
+    said = model.caption(signal, channel_mask, kind, max_tokens=model.config.data.text_length)
+    result = grade(said, records, kind, spec)
+    if len(records) > 1:
+        turn = len(records) // 2
+        other = [*texts[turn:], *texts[:turn]]
+        result["other_epoch"] = grade(other, records, kind, spec)
     return result
 
 

@@ -46,9 +46,13 @@ def choose_rows(corpus: Corpus, split: str, most: int | None, seed: int) -> np.n
 
 
 def read(
-    source: Source, spec: SignalSpec, rows: np.ndarray, mask_artefacts: tuple[str, ...] = ()
+    source: Source, spec: SignalSpec, rows: np.ndarray, mask_artefacts: tuple[str, ...] = (),
+    ungrounded: bool = False,
 ) -> Epochs:
-    """The samples `rows` of a split, channels with one of `mask_artefacts` taken out as missing."""
+    """The samples `rows` of a split, channels with one of `mask_artefacts` taken out as missing.
+
+    Keys are of what the spec's input shows, or with `ungrounded` of the whole records.
+    """
     samples = [source[int(row)] for row in rows]
     signal = dequantise(np.stack([s["signal"] for s in samples]), spec.channels)
     artefact = np.stack([s["artefact"] for s in samples])
@@ -64,7 +68,7 @@ def read(
         stage=np.array([int(s["stage"]) for s in samples]),
         records=tuple(s["record"] for s in samples),
         subject=np.array([f"{s['cohort']}/{s['subject']}" for s in samples]),
-        keys=np.stack([caption_keys(s["record"], spec) for s in samples]),
+        keys=np.stack([caption_keys(s["record"], None if ungrounded else spec) for s in samples]),
     )
 
 
@@ -85,17 +89,17 @@ def clean_epochs(artefact: np.ndarray, mask: np.ndarray, spec: SignalSpec) -> np
 
 def batches(
     corpus: Corpus, split: str, rows: np.ndarray, size: int = 128,
-    mask_artefacts: tuple[str, ...] = (),
+    mask_artefacts: tuple[str, ...] = (), ungrounded: bool = False,
 ) -> Iterator[Epochs]:
     """`read` in pieces of `size`."""
     source = corpus.source(split)
     for start in range(0, len(rows), size):
-        yield read(source, corpus.spec, rows[start:start + size], mask_artefacts)
+        yield read(source, corpus.spec, rows[start:start + size], mask_artefacts, ungrounded)
 
 
 def sentence(
-    record: dict, kind: str, row: int, seed: int, spec: SignalSpec
+    record: dict, kind: str, row: int, seed: int, spec: SignalSpec | None, style: str = "default"
 ) -> str | None:
     """The caption of a kind, worded by [seed, row, kind]; None where there is none."""
     rng = np.random.default_rng([seed, int(row), CAPTION_KINDS.index(kind)])
-    return render(record, kind, rng, spec=spec)
+    return render(record, kind, rng, style, spec=spec)

@@ -62,7 +62,7 @@ def prompted_staging(
 
     result = {}
     for name, held_out in ENSEMBLES.items():
-        prompts = stage_prompts(held_out=held_out)
+        prompts = stage_prompts(held_out=held_out, style=model.config.data.style)
         similarity = stage_similarities(signals, stage_directions(model, prompts))
         # AUROC of a stage ranks epochs by its share against the other stages: a raw cosine also
         # rises and falls with how well any sentence fits the epoch.

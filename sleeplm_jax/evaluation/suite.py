@@ -32,6 +32,7 @@ PROBE_VALIDATION = 1024
 RETRIEVAL_SAMPLES = 512
 CAPTION_SAMPLES = 256  # a kind, of the split
 UNIGRAM_SAMPLES = 2048  # of the training split
+GENERATED_SAMPLES = 64  # a kind, of CAPTION_SAMPLES: greedy decoding is slow
 
 
 def evaluate(
@@ -171,7 +172,10 @@ def _embed(model, corpus, split, rows, bar, label, texts: bool = True) -> dict:
         parts["embedding"] = []
     records: list[dict] = []
     advance = bar(label, len(rows))
-    for epochs in batches(corpus, split, rows, mask_artefacts=model.config.data.mask_artefacts):
+    data = model.config.data
+    for epochs in batches(
+        corpus, split, rows, mask_artefacts=data.mask_artefacts, ungrounded=data.ungrounded
+    ):
         parts["stage"].append(epochs.stage)
         parts["clean"].append(epochs.clean)
         parts["subject"].append(epochs.subject)
@@ -192,6 +196,7 @@ def _embed(model, corpus, split, rows, bar, label, texts: bool = True) -> dict:
 
 def _retrieval(model, held: dict, bar, seed: int) -> dict:
     """Per caption kind, and with the embeddings of all available kinds averaged."""
+    spec, style = _words_of(model)
     rng = np.random.default_rng([seed, len(held["rows"])])
     chosen = np.arange(len(held["rows"]))
     if len(chosen) > RETRIEVAL_SAMPLES:
@@ -201,7 +206,7 @@ def _retrieval(model, held: dict, bar, seed: int) -> dict:
     result, summed = {}, np.zeros_like(signals)
     for number, kind in enumerate(CAPTION_KINDS):
         texts = [
-            sentence(held["records"][i], kind, held["rows"][i], seed, model.spec) for i in chosen
+            sentence(held["records"][i], kind, held["rows"][i], seed, spec, style) for i in chosen
         ]
         there = np.array([text is not None for text in texts], bool)
         if there.any():
@@ -217,6 +222,7 @@ def _retrieval(model, held: dict, bar, seed: int) -> dict:
 
 def _captions(model, corpus, split, rows, bar, seed: int) -> dict:
     length, size = model.config.data.text_length, model.tokenizer.vocab_size
+    spec, style = _words_of(model)
     rng = np.random.default_rng([seed, len(rows), 1])
     some = rows if len(rows) <= CAPTION_SAMPLES else np.sort(
         rng.choice(rows, CAPTION_SAMPLES, replace=False)
@@ -232,12 +238,12 @@ def _captions(model, corpus, split, rows, bar, seed: int) -> dict:
     kinds = {}
     for number, kind in enumerate(CAPTION_KINDS):
         texts = [
-            sentence(r, kind, row, seed, corpus.spec)
+            sentence(r, kind, row, seed, spec, style)
             for r, row in zip(epochs.records, some, strict=True)
         ]
         there = np.array([i for i, text in enumerate(texts) if text is not None], int)
         before = [
-            sentence(r, kind, row, seed + 1, corpus.spec)
+            sentence(r, kind, row, seed + 1, spec, style)
             for r, row in zip(train_records, training, strict=True)
         ]
         before = [text for text in before if text is not None]
@@ -249,14 +255,29 @@ def _captions(model, corpus, split, rows, bar, seed: int) -> dict:
                 captions.encode(model.tokenizer, [texts[i] for i in there], length), number,
                 captions.encode(model.tokenizer, before, length) if before else None, size,
             )
+            if getattr(model.config.data.captions, kind) > 0:  # else it was taught no such words
+                few = there[np.linspace(0, len(there) - 1, min(GENERATED_SAMPLES, len(there)))
+                            .astype(int)]
+                kinds[kind]["generated"] = captions.generated(
+                    model, epochs.signal[few], epochs.mask[few],
+                    [epochs.records[i] for i in few], [texts[i] for i in few], kind, spec,
+                )
         advance(1)
     return {
         "unit": "nats per token",
         "baselines": "unigram: token frequencies of training captions of the same kind; "
         "other_signal: the same decoder and texts, with another epoch's signal",
+        "generated": "captions decoded greedily and read back: errors of their numbers against "
+        "what was measured, beside saying another epoch's caption (other_epoch)",
         "total": captions.total(kinds),
         "kinds": kinds,
     }
+
+
+def _words_of(model) -> tuple:
+    """What the model's captions state (the input they are grounded in, or None) and their style."""
+    data = model.config.data
+    return None if data.ungrounded else model.spec, data.style
 
 
 def _versions() -> dict:
@@ -298,6 +319,8 @@ class _bars:
     def __init__(self, progress: bool):
         self.shown = None
         if progress:
+            # The bar's thread imports this late, and TFDS may hold the import statement just then.
+            import rich.markup  # noqa: F401
             from rich.progress import (
                 BarColumn,
                 MofNCompleteColumn,

@@ -84,7 +84,37 @@ def table(result: dict) -> Table:
                 f"{kind.replace('_', ' ')} ({part['tokens']:,} tokens; {baselines})",
                 _number(part["loss"]), "", "", "",
             )
+        _generated(shown, found["kinds"])
     return shown
+
+
+def _generated(shown: Table, kinds: dict) -> None:
+    """Rows of what generated captions state: mean absolute errors, beside another epoch's."""
+    shown.add_section()
+    first = "Generated captions"
+    for part in kinds.values():
+        grades = part.get("generated")
+        if not grades:
+            continue
+        other = grades.get("other_epoch", {})
+        rows = []
+        if grades.get("stage", {}).get("n"):
+            rows += [(("stage", "agreement"), "stage right"), (("events", "exact"), "events exact")]
+        for feature, found in grades["features"].items():
+            if found["n"] and found.get("mae") is not None:
+                about = (f"stated {_percent(found['stated'])}, "
+                         f"invented {_percent(found['invented'])}")
+                rows.append((("features", feature, "mae"),
+                             f"error of {feature.replace('_', ' ')} ({about})"))
+        for path, words in rows:
+            beside = _number(_at(other, path), 2)
+            shown.add_row(first, f"{words}; another epoch's caption {beside}",
+                          _number(_at(grades, path), 2), "", "", "")
+            first = ""
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.0f} %"
 
 
 def _at(result: dict, path: tuple[str, ...]) -> dict | None:

@@ -31,7 +31,7 @@ def desaturations(spo2: Trace, least: float = LEAST_FALL) -> Detections | None:
     Works on whole seconds (the median of a second's samples; a slower trace at its own rate). None
     where the trace is shorter than a minute.
     """
-    values, rate = _seconds(spo2)
+    values, rate = readings(spo2)
     if len(values) < 60 * rate:
         return None
     out: list[tuple[float, float, float, float]] = []
@@ -50,7 +50,7 @@ def desaturations(spo2: Trace, least: float = LEAST_FALL) -> Detections | None:
     return detections(onset, end, nadir, depth)
 
 
-def _seconds(spo2: Trace) -> tuple[np.ndarray, float]:
+def readings(spo2: Trace) -> tuple[np.ndarray, float]:
     """Readings at 1 Hz (or slower), NaN where they are no person's."""
     values = np.asarray(spo2.values, np.float64).copy()
     values[~((values >= VALID[0]) & (values <= VALID[1]))] = np.nan

@@ -9,15 +9,25 @@ import math
 
 import numpy as np
 
-from sleeplm_jax.config import CAPTION_CHANNELS, SLEEPLM_CHANNELS, STAGES
+from sleeplm_jax.config import CAPTION_CHANNELS, CHANNEL_PAIRS, SLEEPLM_CHANNELS, STAGES
 from sleeplm_jax.errors import ConfigError
-from sleeplm_jax.physiology import breathing, heart, muscle, spectral
+from sleeplm_jax.physiology import (
+    breathing,
+    heart,
+    measure_brain,
+    measure_breaths,
+    muscle,
+    spectral,
+)
 from sleeplm_jax.physiology.artefacts import unmeasurable
 from sleeplm_jax.physiology.epochs import EPOCH_SECONDS, GROSS, cut, usable
+from sleeplm_jax.physiology.flow_shape import flow_flatness
+from sleeplm_jax.physiology.polarity import polarity
 from sleeplm_jax.recordings.night import Event, Night
 
 UNITS = {
-    **{band: "%" for band in (*spectral.EEG_BANDS, *spectral.EOG_BANDS)},
+    **measure_brain.UNITS,
+    **measure_breaths.UNITS,
     "heart_rate_min": "bpm",
     "heart_rate_max": "bpm",
     "heart_rate_mean": "bpm",
@@ -46,6 +56,8 @@ RECORD_KINDS = {
 LEAST_EVENT = 0.5  # s: what is shorter is a mark of a moment, not an interval
 LEAST_PART = 1.0  # s: less of an event at an epoch's border belongs to the epoch next door
 CANONICAL = SLEEPLM_CHANNELS + CAPTION_CHANNELS
+# Measured where the recording has them, and missing only where they are an input.
+FURTHER = measure_brain.FRONTAL + measure_brain.OCCIPITAL
 
 
 class _Records:
@@ -54,8 +66,10 @@ class _Records:
     def __init__(self, night: Night):
         self.epochs = len(night.stages)
         scored = scored_events(night.events)
+        further = [c for c in FURTHER if c in night.traces or c in night.spec.channels]
+        self.channels = (*CANONICAL, *further)
         # Missing until measured or found usable.
-        self.missing = [set(CANONICAL) for _ in range(self.epochs)]
+        self.missing = [set(self.channels) for _ in range(self.epochs)]
         self.records = [
             {
                 "stage": STAGES[stage] if stage >= 0 else None,
@@ -110,7 +124,7 @@ def measure_night(night: Night) -> list[dict]:
         )
     out = _Records(night)
     good: dict[str, np.ndarray] = {}
-    for channel in CANONICAL:
+    for channel in out.channels:
         trace = night.traces.get(channel)
         if trace is None or not len(trace.values):
             continue
@@ -124,8 +138,11 @@ def measure_night(night: Night) -> list[dict]:
             cuts, trace.rate, may_rest=rests, gross=GROSS if channel != "EMG" else np.inf
         )
         cuts[~good[channel]] = 0  # never said; and not finite, some of them
-        if channel in ("C3", "C4"):
-            out.add_all(channel, good[channel], spectral.eeg_powers(cuts, trace.rate))
+        if channel in measure_brain.EEG:
+            values = measure_brain.measure_eeg(
+                channel, trace, cuts, good[channel], _sized(night, channel)
+            )
+            out.add_all(channel, good[channel], values)
         elif channel in ("EOG-L", "EOG-R"):
             out.add_all(channel, good[channel], spectral.eog_powers(cuts, trace.rate))
         elif channel in ("THX", "ABD", "AF"):
@@ -136,13 +153,14 @@ def measure_night(night: Night) -> list[dict]:
             out.add_all(channel, good[channel], values)
         if channel != "ECG":
             out.found(channel, good[channel])
+    _measure_pairs(night, good, out)
     _measure_heart(night, good, out)
     _measure_position(night, good, out)
     _place_events(night.events, out.records)
     stood_in = [name for name, how in night.channels.items() if how is not None and how.stand_in]
     for record, missing in zip(out.records, out.missing):
-        record["missing"] = [channel for channel in CANONICAL if channel in missing]
-        record["stand_ins"] = [c for c in CANONICAL if c in stood_in and c not in missing]
+        record["missing"] = [channel for channel in out.channels if channel in missing]
+        record["stand_ins"] = [c for c in out.channels if c in stood_in and c not in missing]
     return out.records
 
 
@@ -151,6 +169,37 @@ def _shown(night: Night, channel: str) -> np.ndarray:
     if channel not in night.spec.channels:
         return np.ones(len(night.stages), bool)
     return np.asarray(night.mask[:, night.spec.channels.index(channel)], bool)
+
+
+def _sized(night: Night, channel: str) -> bool:
+    """Whether the channel's microvolts are microvolts."""
+    how = night.channels.get(channel)
+    return how is None or not how.amplitude_unknown
+
+
+def _measure_pairs(night: Night, good: dict[str, np.ndarray], out: _Records) -> None:
+    """What takes two channels, both usable in the epoch, and the flow's shape beside the belts."""
+    both = {
+        pair: good[one] & good[two]
+        for pair, (one, two) in CHANNEL_PAIRS.items() if one in good and two in good
+    }
+    if "EOG" in both and all(_sized(night, channel) for channel in CHANNEL_PAIRS["EOG"]):
+        left, right = (night.traces[channel] for channel in CHANNEL_PAIRS["EOG"])
+        out.add_all("EOG", both["EOG"], measure_brain.measure_eyes(left, right, both["EOG"]))
+    if not any(channel in good and good[channel].any() for channel in CHANNEL_PAIRS["belts"]):
+        return
+    signs = polarity(night)
+    if "belts" in both and measure_breaths.belts_agree(signs):
+        thorax, abdomen = (night.traces[channel] for channel in CHANNEL_PAIRS["belts"])
+        values, paradox = measure_breaths.measure_belts(thorax, abdomen, both["belts"])
+        out.add_all("belts", both["belts"], values)
+        for epoch, degrees, start, end in paradox:
+            out.add(epoch, "paradox", degrees, "belts", (start, end))
+    up, how = measure_breaths.inspiration_up(signs), night.channels.get("AF")
+    if "AF" in good and how is not None and up is not None:
+        flat = flow_flatness(night.traces["AF"], how.transducer, out.epochs, up)
+        if flat is not None:
+            out.add_all("AF", good["AF"], {"flow_flatness": flat})
 
 
 def _measure_heart(night: Night, good: dict[str, np.ndarray], out: _Records) -> None:
@@ -183,6 +232,8 @@ def _measure_heart(night: Night, good: dict[str, np.ndarray], out: _Records) -> 
         lowest, mean = heart.saturation(night.traces["SpO2"], out.epochs)
         measured = good["SpO2"] & np.isfinite(mean)
         out.add_all("SpO2", measured, {"spo2_min": lowest, "spo2_mean": mean})
+        for epoch, points, start, end in measure_breaths.spo2_drops(night.traces["SpO2"], measured):
+            out.add(epoch, "spo2_drop", points, "SpO2", (start, end))
         out.found("SpO2", measured)
 
 

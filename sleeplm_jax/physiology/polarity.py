@@ -67,7 +67,7 @@ def polarity(night: Night) -> dict:
 
 def _breaths(trace: Trace) -> np.ndarray:
     """The breathing band of a trace at COMMON_RATE, float64."""
-    values = np.nan_to_num(np.asarray(trace.values, np.float64))
+    values = np.nan_to_num(np.asarray(trace.values, np.float64), posinf=0, neginf=0)
     samples = int(len(values) / trace.rate * COMMON_RATE)
     factor = int(trace.rate // COMMON_RATE)
     if factor > 1:  # the mean of each factor-th part is filter enough for breaths under 0.7 Hz

@@ -11,7 +11,6 @@ https://sleepdata.org/datasets/shhs/pages/mop/6-610-mop-overview-of-scoring.md):
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -19,22 +18,18 @@ import numpy as np
 
 from sleeplm_jax.errors import RecordingError
 from sleeplm_jax.physiology.sleep_time import SPLITS, SleepTime
-from sleeplm_jax.recordings.events import plain
+from sleeplm_jax.recordings.events import is_bare_apnea
 from sleeplm_jax.recordings.night import Event, Trace
 
 APNEAS = ("obstructive_apnea", "central_apnea", "mixed_apnea")
 HYPOPNEA = "hypopnea"
-# A scorer's apnoea of no kind is `other` among the events; it is an apnoea all the same.
-_BARE_APNEA = re.compile(
-    r"(sdo:? ?)?(sleep |respiratory )?apn(oea|oe|ea|ee)s?( (event|finding|unsure))?", re.IGNORECASE
-)
 
 
 def is_apnea(event: Event) -> bool:
     """Whether the scorer marked an apnoea, of whatever kind or none."""
     if event.kind != "other" or not event.text:
         return event.kind in APNEAS
-    return any(_BARE_APNEA.fullmatch(plain(part)) for part in event.text.split("|"))
+    return is_bare_apnea(event.text)  # `other` among the events, and an apnoea all the same
 
 
 def is_breathing(event: Event) -> bool:

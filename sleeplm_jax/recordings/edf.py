@@ -2,7 +2,8 @@
 
 edfio is lenient: it cuts a truncated file short with a warning and reads an EDF+D as continuous.
 Both would shift every epoch against its scoring, so the header is checked here before edfio sees
-the file. Patient and recording identification fields are never read into a Recording.
+the file. Of the patient and recording identification fields, only age and sex become part of a
+Recording (header_person.py).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from sleeplm_jax.errors import RecordingError
+from sleeplm_jax.recordings.header_person import HeaderPerson, person_of_edf
 from sleeplm_jax.recordings.recording import (
     FASTEST_HZ,
     LARGEST,
@@ -56,6 +58,7 @@ class Layout:
     records: int
     record_s: float
     flags: tuple[str, ...]
+    person: HeaderPerson
 
 
 def check_layout(path: Path) -> Layout:
@@ -151,10 +154,12 @@ def check_layout(path: Path) -> Layout:
             "correct the header, or split the recording",
         )
     reserved = fixed[192:236].decode("latin-1").strip()
-    return Layout(kind, reserved, records, record_s, tuple(flags))
+    return Layout(kind, reserved, records, record_s, tuple(flags), person_of_edf(fixed))
 
 
 def _signal_count(path: Path, fixed: bytes) -> int:
+    if not fixed:
+        raise RecordingError(path, "is empty (0 bytes)", "copy it again")
     known = fixed[:8] in (b"0       ", b"\xffBIOSEMI")
     if len(fixed) < 256 or not known:
         raise RecordingError(
@@ -309,7 +314,7 @@ def open_edf(path: Path) -> Recording:
 
     return Recording(
         path, infos, layout.records * layout.record_s, start, flags,
-        lambda index: edf.signals[index].data, notes,
+        lambda index: edf.signals[index].data, notes, layout.person,
     )
 
 

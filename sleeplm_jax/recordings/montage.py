@@ -6,15 +6,18 @@ A montage file (recordings/montages/*.yaml, or a user's own):
     description: one line
     extends: mros1                  # a packaged montage: what is not given here is taken from it
     cohorts: [nox]                  # cohort names that choose it
-    verified: true                  # rows compared with a label list or documentation read
+    verified: true                  # labels compared with the cohort's own documentation or files
     sources: [...]                  # which ones: addresses or files
     matches:                        # or: labels that identify it, and a pattern (with * ? [])
       - {labels: [PosAngle], file: "*", transducer: "*"}    # of the file's name or a transducer
     subject: '^(SC4\\d\\d)'         # regular expression on the file name; its groups, joined, are
     family: '^(fam\\d+)'            # the subject; likewise the family, where the name tells it
+    night: '^SC4\\d\\d(\\d)'         # its first group that fits is the night's or visit's number
+    person: '^(?P<age>\\d+) (?P<sex>[MF]) '  # on a WFDB header's comments: age and sex
     scoring: {...}                  # how the cohort's scoring is to be read, see `_dialect`
-    others: {Light: room light}     # labels known to be none of our channels, and what they are
-    channels:
+    others: {Light: room light}     # labels that are none of our channels, or not settled which,
+                                    # and what they are
+    channels:                       # (not required where the file `extends` another)
       C3:                           # candidates in order of preference
         - expr: C3-M2               # see expression.py
           citation: where this row comes from, or `unverified`
@@ -105,6 +108,8 @@ class Montage:
     subject_path: str | None = None
     subject_column: str | None = None  # of a BIDS participants.tsv
     family: str | None = None
+    night: str | None = None
+    person: str | None = None  # of a WFDB header's comments
     simulated: bool = False
     verified: bool = False
     sources: tuple[str, ...] = ()
@@ -186,7 +191,7 @@ _CANDIDATE_KEYS = frozenset(
 )
 _MONTAGE_KEYS = frozenset(
     "name description extends cohorts matches channels subject subject_path subject_column family"
-    " simulated verified sources others scoring".split()
+    " night person simulated verified sources others scoring".split()
 )
 _SCORING_KEYS = frozenset(
     "format rules hypopnea_rule stages events epoch_s flags citation".split()
@@ -198,6 +203,8 @@ def parse_montage(data: dict) -> Montage:
     if not isinstance(data, dict):
         raise ValueError("its content is no table of keys")
     _only(data, _MONTAGE_KEYS, "")
+    if "channels" not in data and "extends" in data:
+        data = data | {"channels": {}}
     if not isinstance(data["channels"], dict):
         raise ValueError("channels: is no table of channels")
     channels = {}
@@ -215,10 +222,13 @@ def parse_montage(data: dict) -> Montage:
         )
         for rule in data.get("matches") or ()
     )
-    for key in ("subject", "subject_path", "family"):
+    for key in ("subject", "subject_path", "family", "night"):
         pattern = data.get(key)
         if pattern is not None and not re.compile(pattern).groups:
             raise ValueError(f"{key}: {pattern!r} has no group in brackets to take the {key} from")
+    if (pattern := data.get("person")) is not None:
+        if not {"age", "sex"} <= set(re.compile(pattern).groupindex):
+            raise ValueError(f"person: {pattern!r} lacks a group (?P<age>...) or (?P<sex>...)")
     made = Montage(
         name=str(data["name"]),
         description=str(data.get("description", "")),
@@ -229,6 +239,8 @@ def parse_montage(data: dict) -> Montage:
         subject_path=data.get("subject_path"),
         subject_column=data.get("subject_column"),
         family=data.get("family"),
+        night=data.get("night"),
+        person=data.get("person"),
         simulated=_flag(data, "simulated"),
         verified=_flag(data, "verified"),
         sources=_list(data.get("sources"), "sources"),
@@ -247,6 +259,7 @@ def _extended(made: Montage, data: dict) -> Montage:
         field: getattr(base, field)
         for key, field in (("subject", "subject"), ("subject_path", "subject_path"),
                            ("subject_column", "subject_column"), ("family", "family"),
+                           ("night", "night"), ("person", "person"),
                            ("others", "others"), ("scoring", "dialect"), ("simulated", "simulated"))
         if key not in data
     }  # fmt: skip

@@ -26,6 +26,7 @@ from sleeplm_jax.recordings.montage import (
 from sleeplm_jax.recordings.night import Resolution
 from sleeplm_jax.recordings.recording import Recording, SignalInfo
 
+NO_VOLTAGE = "is no voltage"  # ends the reason why a signal of an unknown unit is not taken
 # Electrodes of the 10-10 system, mastoids and ears, and the two eyes' names.
 _ELECTRODE = (
     r"(?:fp[12z]|af[3478z]|f(?:10|[1-9z])|fc[1-6z]|ft[7-9]|ft10|c[1-6z]|t(?:10|[3-9])|tp[7-9]|tp10"
@@ -232,7 +233,7 @@ def _try(
         if candidate.amplitude_unknown:
             scales = [1.0] * len(infos)
         if None in scales:
-            return f"{candidate.expr}: unit {units[scales.index(None)]!r} is no voltage"
+            return f"{candidate.expr}: unit {units[scales.index(None)]!r} {NO_VOLTAGE}"
         unit = "unknown" if candidate.amplitude_unknown else MICROVOLT
     else:
         if len(set(units)) > 1:

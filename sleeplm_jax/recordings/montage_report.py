@@ -39,11 +39,14 @@ class Coverage:
 
     `resolved[channel]`: sources and how many recordings resolve from each. `least` and `most` bound
     the resolved ones over all `recordings`, of which `judged` were seen label by label. `unknown`
-    and `others` count labels that no row names: not known at all, and known to be none of ours.
+    and `others` count labels that no row names: not known at all, and those in `others`.
+    `unverified` are those of `montages` that rest on less than the cohort's own documentation or
+    files: what is counted with them is their word alone.
     """
 
     cohort: str
     montages: set[str] = field(default_factory=set)
+    unverified: set[str] = field(default_factory=set)
     recordings: int = 0
     judged: int = 0
     resolved: dict[str, Counter] = field(default_factory=lambda: {c: Counter() for c in CHANNELS})
@@ -59,6 +62,7 @@ class Coverage:
         return {
             "cohort": self.cohort,
             "montages": sorted(self.montages),
+            "unverified_montages": sorted(self.unverified),
             "recordings": self.recordings,
             "judged": self.judged,
             "channels": {
@@ -169,7 +173,8 @@ def _report_list(name, total, names, lists, montage) -> Coverage:
         )  # fmt: skip
     _bound(group, tables, +rest)
     _name_labels(group, tables, Counter(names))
-    group.montages |= {one.name for one in tables}
+    for one in tables:
+        _note_montage(group, one)
     return group
 
 
@@ -183,7 +188,7 @@ def _listed(name: str, labels: list[str]) -> Recording:
 
 
 def _count(group: Coverage, recording: Recording, montage: Montage, count: int) -> None:
-    group.montages.add(montage.name)
+    _note_montage(group, montage)
     group.judged += count
     for name in CHANNELS:
         found = next(candidates(recording, montage, name), None)
@@ -191,6 +196,12 @@ def _count(group: Coverage, recording: Recording, montage: Montage, count: int) 
             group.resolved[name][found.source] += count
         for reason in () if found else unresolved_reasons(recording, montage, name):
             group.reasons[name][reason] += count
+
+
+def _note_montage(group: Coverage, montage: Montage) -> None:
+    group.montages.add(montage.name)
+    if not montage.verified:
+        group.unverified.add(montage.name)
 
 
 def _bound(group: Coverage, tables: Iterable[Montage], rest: Counter) -> None:

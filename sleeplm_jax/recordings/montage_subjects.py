@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sleeplm_jax.errors import RecordingError
-
+from sleeplm_jax.recordings.header_person import AGES, SEXES
 from sleeplm_jax.recordings.montage import Montage, cohort_montages
-
 
 PARTICIPANTS = "participants.tsv"
 _LEVELS = 4  # folders above a recording that a BIDS data set may have: sub, ses, datatype, root
 _MOST_BYTES = 16 << 20
-_SEXES = {"f": "female", "female": "female", "m": "male", "male": "male"}
+BMIS = (5, 120)  # kg/m2 that are believed
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,12 @@ class Person:
     age: float | None = None  # years
     sex: str | None = None
     bmi: float | None = None  # kg/m2
+    night: int | None = None  # by the montage's `night` pattern on the file's name
 
 
-def person_of(path: Path | str, cohort: str | None = None, montage: Montage | None = None) -> Person:
+def person_of(
+    path: Path | str, cohort: str | None = None, montage: Montage | None = None
+) -> Person:
     """The person of a recording, from its name, its folders and the nearest participants.tsv.
 
     Raises RecordingError for a table that cannot be read, or that lacks the montage's column.
@@ -57,8 +59,9 @@ def person_of(path: Path | str, cohort: str | None = None, montage: Montage | No
         ruled, placed = f"{column}-{row[column].strip()}", True
     return Person(
         subject=ruled or recording_name(path), ruled=ruled, placed=placed,
-        age=_number(row, "age", 0, 120), bmi=_number(row, "bmi", 5, 120),
-        sex=_SEXES.get((row.get("sex") or "").strip().casefold()),
+        age=_number(row, "age", *AGES), bmi=_number(row, "bmi", *BMIS),
+        sex=SEXES.get((row.get("sex") or "").strip().casefold()),
+        night=night_of(path, cohort, montage),
     )  # fmt: skip
 
 
@@ -120,6 +123,25 @@ def family_of(
     """Family id by the montage's pattern; None where no rule fits the name."""
     found = (_groups(one.family, path) for one in _montages(cohort, montage))
     return next((family for family in found if family), None)
+
+
+def night_of(
+    path: Path | str, cohort: str | None = None, montage: Montage | None = None
+) -> int | None:
+    """Number of the person's night or visit by the montage's pattern; None where it does not fit.
+
+    Raises RecordingError where the pattern's group holds no number.
+    """
+    for one in _montages(cohort, montage):
+        match = re.search(one.night, Path(path).name) if one.night else None
+        if match and (text := next((group for group in match.groups() if group), None)):
+            if not (text.isascii() and text.isdigit()):
+                raise RecordingError(
+                    path, f"the montage {one.name!r} finds no number of the night in its name",
+                    "correct the montage's `night`: its group must be digits",
+                )
+            return int(text)
+    return None
 
 
 def recording_name(path: Path | str) -> str:

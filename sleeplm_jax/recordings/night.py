@@ -57,7 +57,7 @@ class Provenance:
     age: float | None = None  # years
     sex: str | None = None  # "female", "male"
     bmi: float | None = None  # kg/m2
-    night_number: int | None = None  # 1 for the person's first
+    night_number: int | None = None  # of the person's nights or visits in the study, from 1
     cohort_flags: tuple[str, ...] = ()  # "sleep_wake_scoring_only", ...
 
 

@@ -39,6 +39,11 @@ def open_recording(path: Path | str) -> Recording:
         from sleeplm_jax.recordings.wfdb_files import open_wfdb
 
         return open_wfdb(path)
+    header = path.with_suffix(".hea")
+    if path.suffix.casefold() in (".dat", ".mat") and header.is_file():
+        raise RecordingError(
+            path, "holds the samples of a WFDB record", f"give its header {header.name}"
+        )
     from sleeplm_jax.recordings.edf import open_edf
 
     return open_edf(path)

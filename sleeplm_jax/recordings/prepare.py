@@ -11,12 +11,16 @@ from sleeplm_jax.config import UNSCORED, SignalSpec
 from sleeplm_jax.errors import RecordingError
 from sleeplm_jax.recordings import signals as dsp
 from sleeplm_jax.recordings.channels import CHANNELS, MICROVOLT, POSITION_UNKNOWN, Channel
+from sleeplm_jax.recordings.events import is_bare_apnea
+from sleeplm_jax.recordings.header_person import HeaderPerson, person_of_comments
 from sleeplm_jax.recordings.montage import Montage, load_montage
 from sleeplm_jax.recordings.montage_match import (
+    NO_VOLTAGE,
     ambiguity,
     candidates,
     check_ambiguity,
     choose_montage,
+    same_label,
     unresolved_reasons,
 )
 from sleeplm_jax.recordings.montage_read import read_live_channel
@@ -26,7 +30,7 @@ from sleeplm_jax.recordings.montage_subjects import (
     person_of,
     recording_name,
 )
-from sleeplm_jax.recordings.night import Night, Provenance, Resolution, Scoring, Trace
+from sleeplm_jax.recordings.night import Event, Night, Provenance, Resolution, Scoring, Trace
 from sleeplm_jax.recordings.opening import open_recording
 from sleeplm_jax.recordings.recording import Recording
 from sleeplm_jax.recordings.scoring import (
@@ -96,6 +100,7 @@ def prepare_night(
             flags.append(f"ambiguous: {name}: {alike}, taken as missing")
         resolved[name] = resolution
         if resolution is None:
+            flags += _unit_flags(recording, chosen, name)
             continue
         if resolution.stand_in:
             flags.append(f"stand_in: {name} is {resolution.source}")
@@ -144,13 +149,13 @@ def prepare_night(
         scale=scale,
         offset=offset,
         stages=_stages(scored, spec, epochs),
-        events=scored.events if scored else (),
+        events=_anonymous(scored.events, recording) if scored else (),
         channels=resolved,
         traces=traces,
         flags=tuple(flags) + more,
         simulated=chosen.simulated,
         rules=scored.rules if scored else "unknown",
-        provenance=_provenance(scored, person),
+        provenance=_provenance(scored, person, _headed(recording, chosen)),
         extra={
             "montage": chosen.name,
             "ruled_subject": person.ruled,
@@ -163,11 +168,39 @@ def prepare_night(
     )
 
 
-def _provenance(scored: Scoring | None, person: Person) -> Provenance:
-    """What the scoring states, and of the person what a table of participants does."""
+def _anonymous(events: tuple[Event, ...], recording: Recording) -> tuple[Event, ...]:
+    """Events without free text: scorers write names and dates into it, and it serves no model.
+
+    What stays of it is that an apnoea of no kind was marked; the channel stays where it is one of
+    the recording's labels or of ours.
+    """
+    known = {same_label(signal.label) for signal in recording.signals}
+    known |= {same_label(name) for name in CHANNELS}
+    return tuple(
+        replace(event, text="apnea" if is_bare_apnea(event.text or "") else None,
+                channel=event.channel if same_label(event.channel or "") in known else None)
+        for event in events
+    )
+
+
+def _headed(recording: Recording, montage: Montage) -> HeaderPerson:
+    """Age and sex that the header states; of WFDB comments, what the montage has them mean."""
+    if montage.person is None:
+        return recording.person
+    return person_of_comments(recording.path, montage.person) or recording.person
+
+
+def _provenance(scored: Scoring | None, person: Person, header: HeaderPerson) -> Provenance:
+    """What the scoring states; of the person, a table of participants goes before the header."""
     stated = scored.provenance if scored else Provenance()
+    known = {
+        "age": header.age if person.age is None else person.age,
+        "sex": person.sex or header.sex,
+        "bmi": person.bmi,
+        "night_number": person.night,
+    }
     return replace(stated, **{
-        key: getattr(person, key) for key in ("age", "sex", "bmi") if getattr(stated, key) is None
+        key: value for key, value in known.items() if getattr(stated, key) is None
     })
 
 
@@ -178,20 +211,37 @@ def _montage(recording: Recording, cohort, montage) -> Montage:
 
 
 def _live(recording: Recording, montage: Montage, name: str, wanted: bool = False):
-    """(resolution, trace, dead) of the first candidate that is not flat all night, else Nones.
+    """(resolution, trace, passed over) of the first candidate that can be used, else Nones.
 
-    `dead`: (resolution, what never changes) of those before it. Raises RecordingError where the
-    channel is `wanted` and missing because a label is ambiguous.
+    Passed over, as (resolution, why), is what is flat all night, and what has no plausible
+    amplitude where a later candidate does (a bad reference); where none does, the first is taken
+    and flagged. Raises RecordingError where the channel is `wanted` and missing because a label is
+    ambiguous.
     """
     dead: list[tuple[Resolution, str]] = []
+    doubtful: list[tuple[Resolution, Trace, str]] = []
     for resolution in candidates(recording, montage, name):
+        if doubtful and resolution.stand_in:
+            break  # the channel itself, doubtful, before another in its place
         trace = _trace(recording, resolution)
-        if isinstance(trace, Trace):
-            return resolution, trace, dead
-        dead.append((resolution, trace))
+        if not isinstance(trace, Trace):
+            dead.append((resolution, trace))
+        elif doubt := _implausible(name, resolution, trace):
+            doubtful.append((resolution, trace, doubt))
+        else:
+            return resolution, trace, dead + [(one, why) for one, _, why in doubtful]
+    if doubtful:
+        return *doubtful[0][:2], dead
     if wanted:
         check_ambiguity(recording, montage, name)
     return None, None, dead
+
+
+def _unit_flags(recording: Recording, montage: Montage, name: str) -> list[str]:
+    """The flag of a channel whose signal is there and whose unit nobody knows."""
+    reasons = [r for r in unresolved_reasons(recording, montage, name) if r.endswith(NO_VOLTAGE)]
+    remedy = "name its unit in a montage"
+    return [f"unit_unknown: {name}: {reasons[0]}, taken as missing; {remedy}"] if reasons else []
 
 
 def _dead_flags(name: str, resolution: Resolution | None, dead: list) -> list[str]:
@@ -220,22 +270,30 @@ def _trace(recording: Recording, resolution: Resolution) -> Trace | str:
 def _trace_flags(name: str, resolution: Resolution, trace: Trace) -> list[str]:
     """What a reader must know before trusting the values."""
     flags = []
-    channel = CHANNELS[name]
     if resolution.amplitude_unknown:
         flags.append(f"amplitude_unknown: {name} ({resolution.source}), its unit is not trusted")
-    elif channel.plausible is not None and resolution.unit == MICROVOLT:
-        amplitude = _amplitude(channel, trace)
-        low, high = channel.plausible
-        if not low <= amplitude <= high:
-            flags.append(
-                f"implausible_amplitude: {name} ({resolution.source}) is {amplitude:.3g} µV, "
-                f"{low:g} to {high:g} expected; the file's unit is {resolution.file_unit!r}"
-            )
+    elif doubt := _implausible(name, resolution, trace):
+        flags.append(
+            f"implausible_amplitude: {name} ({resolution.source}) is {doubt}; the file's unit is "
+            f"{resolution.file_unit!r}"
+        )
     if name == "SpO2" and np.median(trace.values) <= 1.5 and trace.values.max() > 0:
         flags.append(f"implausible_oximetry: {resolution.source} looks like a fraction, not %")
     if resolution.degrees and "unverified" in resolution.citation:
         flags.append("position_unverified: left and right of the position angle may be exchanged")
     return flags
+
+
+def _implausible(name: str, resolution: Resolution, trace: Trace) -> str | None:
+    """The amplitude beside what is expected, where it is another; None where all is well."""
+    channel = CHANNELS[name]
+    if resolution.amplitude_unknown or channel.plausible is None or resolution.unit != MICROVOLT:
+        return None
+    amplitude = _amplitude(channel, trace)
+    low, high = channel.plausible
+    if low <= amplitude <= high:
+        return None
+    return f"{amplitude:.3g} µV, {low:g} to {high:g} expected"
 
 
 def _amplitude(channel: Channel, trace: Trace) -> float:
@@ -302,7 +360,7 @@ def _positions(trace: Trace | None, spec: SignalSpec, epochs: int):
 
 def _scoring(recording: Recording, scoring, dialect) -> tuple[Scoring | None, tuple[str, ...]]:
     if scoring == "auto":
-        scoring = find_scoring(recording.path)
+        scoring = find_scoring(recording.path, dialect)
         if scoring is None:
             scored, flags = read_own_scoring(recording, dialect)
             return scored, flags or ("unscored: no scoring file",)
@@ -357,7 +415,7 @@ def inspect_recording(
         flags += _trace_flags(name, resolution, trace)
     scoring = None
     try:
-        if found := find_scoring(recording.path):
+        if found := find_scoring(recording.path, chosen.dialect):
             scoring = found.name
         else:
             own, more = read_own_scoring(recording, chosen.dialect)

@@ -1,7 +1,7 @@
 """An open recording: its signals' headers, and their samples one signal at a time.
 
 What a format's reader (edf.py, wfdb_files.py, dreem.py) makes of a file, and all that the rest of
-the package sees of it. Nothing about the person is in it.
+the package sees of it. Of the person it holds age and sex, where a header states them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from sleeplm_jax.errors import RecordingError
+from sleeplm_jax.recordings.header_person import NOTHING_SAID, HeaderPerson
 
 # A damaged header turns a night into months; the tensors of a longer file do not fit a machine's
 # memory either.
@@ -43,7 +44,8 @@ class Recording:
     """An open file: `signals`, `duration_s`, `start` (clock time or None), `flags`.
 
     `start` is the time of day only. `read(i)` gives signal i in the file's physical units;
-    `load(i)` is the format's way to do so. `notes` are the file's own annotations.
+    `load(i)` is the format's way to do so. `notes` are the file's own annotations, `person`
+    what the header says of age and sex.
     """
 
     def __init__(
@@ -55,15 +57,17 @@ class Recording:
         flags: tuple[str, ...],
         load: Callable[[int], np.ndarray],
         notes: Callable[[], Sequence[tuple[float, float, str]]] = tuple,
+        person: HeaderPerson = NOTHING_SAID,
     ):
         self.path, self.signals, self.duration_s = path, signals, duration_s
-        self.start, self.flags = start, flags
+        self.start, self.flags, self.person = start, flags, person
         self._load, self._notes = load, notes
 
     def annotations(self) -> list[tuple[float, float, str]]:
         """(onset s, duration s, text) of the file's own annotations, in order; 0 s for none.
 
-        Empty where a format or a plain EDF has none. Raises RecordingError where they cannot be read.
+        Empty where a format or a plain EDF has none. Raises RecordingError where they cannot be
+        read.
         """
         try:
             with warnings.catch_warnings():

@@ -194,6 +194,11 @@ def read_scoring(
     path, dialect = Path(path), dialect or Dialect()
     if not path.is_file():
         raise RecordingError(path, "no such scoring file", f"supported: {SUPPORTED}")
+    if path.name.casefold().endswith("_saf.txt"):  # of MASS; its codes are documented nowhere
+        raise RecordingError(
+            path, "is a _saf.txt, whose form is not read", "give that night's Base.edf or "
+            "Annotations.edf"
+        )
     found = format_of(path)
     named = ALSO_CALLED.get(dialect.format or "", dialect.format)
     if (found is None and named in (*_BYTES, *_TEXT)) or (found in _PLAIN and named in _PLAIN):

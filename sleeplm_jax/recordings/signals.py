@@ -73,7 +73,7 @@ def filtered(
 ) -> np.ndarray:
     """`values` within `band` (Hz) and at `target` Hz: float64 [samples].
 
-    A faster signal is brought down first and filtered at `target`, where the filter costs a fraction
+    A faster signal is brought down first and filtered at `target`, where it costs a fraction
     (8 times less from 512 Hz) and the resampler has taken care of what lies above. Within the pass
     band the two orders give the same; on the slopes (chin above 10 Hz, belts about 15 Hz, EEG above
     20 Hz, where a 35-Hz low-pass took 8 % of 26 Hz) they differ by up to a tenth. A slower signal

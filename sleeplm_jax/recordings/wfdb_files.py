@@ -1,7 +1,8 @@
 """WFDB recordings (a .hea header and its signal files), one signal at a time, by the wfdb library.
 
 Header form: https://physionet.org/physiotools/wag/header-5.htm. The library trusts the header, so
-sizes and file names are checked here first. Comments (age, sex, medication) are not read.
+sizes and file names are checked here first. Comments (age, sex, medication) are read by
+header_person.py alone, where the montage says what stands in them.
 """
 
 from __future__ import annotations

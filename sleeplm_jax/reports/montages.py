@@ -12,22 +12,34 @@ MOST_LABELS = 40  # of a cohort's unknown ones; --json gives all
 def coverage(found: dict) -> Group:
     """`Coverage.as_dict()` as a rich renderable: a row a channel, then labels nobody knows."""
     total, judged = found["recordings"], found["judged"]
+    unverified = found["unverified_montages"]
+    named = ", ".join(
+        escape(name) + (" [yellow](unverified)[/]" if name in unverified else "")
+        for name in found["montages"]
+    )
     table = Table(
         title=f"{escape(found['cohort'])}: {total:,} recording{'' if total == 1 else 's'}, montage "
-        f"{escape(', '.join(found['montages']))}",
+        + named,
         title_justify="left", pad_edge=False,
     )  # fmt: skip
+    mark = " [yellow]?[/]" if unverified else ""
     for heading, justify in (("channel", "left"), ("resolves in", "right"), ("from", "left")):
         table.add_column(heading, justify=justify)
     for name, row in found["channels"].items():
         sources = ", ".join(f"{source} {count:,}" for source, count in row["sources"].items())
         reasons = "; ".join(row["reasons"])
         table.add_row(
-            f"[bold]{name}[/]", share(row["share"]),
+            f"[bold]{name}[/]", share(row["share"]) + mark,
             escape(sources) + (f"[dim]{' ' if sources else ''}{escape(reasons)}[/]"),
             style=None if row["share"][1] else "dim",
         )  # fmt: skip
     parts = [table]
+    if unverified:
+        tables = escape(", ".join(unverified))
+        parts.append(
+            f"[yellow]?[/] counted with an unverified table ({tables}): what its labels mean was "
+            "not found in the cohort's own documentation or files."
+        )
     if judged < total:
         parts.append(
             f"{total - judged:,} recordings are not listed label by label: hence shares as ranges."
@@ -39,7 +51,7 @@ def coverage(found: dict) -> Group:
         parts.append(f"[bold]{len(unknown)} labels that no row names:[/] {escape(shown)}{more}")
     if others := found["other_labels"]:
         named = ", ".join(f"{label} ({what})" for label, what in others.items())
-        parts.append(f"[bold]Known to be none of ours:[/] {escape(named)}")
+        parts.append(f"[bold]Known, no channel of ours or not settled which:[/] {escape(named)}")
     return Group(*parts, "")
 
 
@@ -101,7 +113,7 @@ def listed(montages) -> Table:
         table.add_row(
             f"[bold]{montage.name}[/]", escape(", ".join(montage.cohorts)),
             str(len(montage.channels)),
-            f"{len(montage.sources)} read" if montage.verified else "unverified",
+            f"{len(montage.sources)} read" if montage.verified else "[yellow]unverified[/]",
             escape(montage.description),
         )  # fmt: skip
     return table

@@ -160,7 +160,7 @@ def _page(night, reading: NightReading, time, true, compared, records, images, m
         channels=_channel_rows(night),
         alike=reading.alike, alike_above=ALIKE,
         seen=SEEN.get(seen),
-        prompt=stage_prompts()["N3"][0].rstrip("."),
+        prompt=stage_prompts(style=model.config.data.style)["N3"][0].rstrip("."),
         order=HYPNOGRAM_ORDER,
         colours=STAGE_COLOURS, ink=STAGE_INK, names=STAGE_NAMES,
         stage_index={name: STAGES.index(name) for name in STAGES},

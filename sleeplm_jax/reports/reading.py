@@ -84,14 +84,14 @@ def read_night(
     records: one an epoch (or None): what was measured. Deterministic in `seed`, which draws only
     the wording of measured captions. `progress` is called with the share done.
     """
-    night = shown(night, model.config.data.mask_artefacts)
+    night, style = shown(night, model.config.data.mask_artefacts), model.config.data.style
     embedded = []
     for start in range(0, len(night.signals), EPOCHS_A_CALL):
         rows = slice(start, start + EPOCHS_A_CALL)
         embedded.append(model.embed_signals(night.signals[rows], night.mask[rows]))
         progress(0.5 * min(start + EPOCHS_A_CALL, len(night.signals)) / len(night.signals))
     embeddings = unit(np.concatenate(embedded))
-    similarity = stage_similarities(embeddings, stage_directions(model, stage_prompts()))
+    similarity = stage_similarities(embeddings, stage_directions(model, stage_prompts(style=style)))
     predicted = similarity.argmax(-1)
     queries = tuple(queries)
     heat = np.zeros((0, len(embeddings)), np.float32)
@@ -116,7 +116,8 @@ def read_night(
             epoch=int(epoch),
             why=why,
             generated=generated[epoch],
-            measured={kind: _measured(records, epoch, kind, seed, night.spec) for kind in kinds},
+            measured={kind: _measured(records, epoch, kind, seed, night.spec, style)
+                      for kind in kinds},
             silent=silent[epoch],
         )
         for epoch, why in chosen.items()
@@ -166,8 +167,8 @@ def choose_epochs(
     return {epoch: ", ".join(chosen[epoch]) for epoch in sorted(chosen)}
 
 
-def _measured(records, epoch: int, kind: str, seed: int, spec) -> str | None:
+def _measured(records, epoch: int, kind: str, seed: int, spec, style: str) -> str | None:
     if records is None or records[epoch] is None:
         return None
     rng = np.random.default_rng([seed, epoch, CAPTION_KINDS.index(kind)])
-    return render(records[epoch], kind, rng, spec=spec)
+    return render(records[epoch], kind, rng, style, spec=spec)

@@ -72,3 +72,22 @@ def checks(found: list) -> Table:
         notes = "".join(f"\n[dim]{escape(note)}[/]" for note in check.notes)
         table.add_row(check.name, escape(check.looked_at), verdict + notes)
     return table
+
+
+def caption_checks(found) -> Table:
+    """`captions.check.check_captions`'s result as a rich table."""
+    table = Table(title="Captions read back", title_justify="left", pad_edge=False)
+    for heading, justify in (("kind", "left"), ("statement", "left"), ("stated", "right"),
+                             ("exact", "right"), ("furthest from the measurement", "right")):
+        table.add_column(heading, justify=justify)
+    kind = None
+    for line in found.lines:
+        share = f"{100 * line.agreed / line.stated:.4g} %" if line.stated else ""
+        off = "" if line.worst is None else f"{line.worst:.3g} (allowed {line.allowed:g})"
+        table.add_row(
+            line.kind.replace("_", " ") if line.kind != kind else "",
+            line.feature.replace("_", " "), f"{line.stated:,}",
+            share if line.agreed == line.stated else f"[red]{share}[/]", off,
+        )
+        kind = line.kind
+    return table

@@ -5,7 +5,8 @@ import re
 import numpy as np
 
 from sleeplm_jax.captions.prompts import stage_prompts
-from sleeplm_jax.captions.render import render, templates
+from sleeplm_jax.captions.render import render
+from sleeplm_jax.captions.wording import templates
 from sleeplm_jax.config import STAGES
 
 from .drawing import drawn_record

@@ -4,7 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sleeplm_jax.captions.record import caption_keys
+from sleeplm_jax.captions.parse import parse
+from sleeplm_jax.captions.record import caption_keys, stated
 from sleeplm_jax.config import CAPTION_KINDS, SLEEPLM_CHANNELS, CaptionMix, DataConfig
 from sleeplm_jax.corpus.loader import Loader
 from sleeplm_jax.recordings.night import artefact_bits
@@ -338,3 +339,45 @@ def test_a_sample_never_loses_all_its_channels_to_artefacts(corpus, tokenizer, l
     np.testing.assert_array_equal(
         batch["channel_mask"], next(loader.eval_batches(8))["channel_mask"]
     )
+
+
+def test_the_style_decides_the_words_and_not_the_keys(corpus, tokenizer):
+    plain, compact = (
+        Loader(corpus, "train", tokenizer, replace(DATA, style=style), 3)
+        for style in ("default", "sleeplm")
+    )
+    differ = 0
+    for index in range(40):
+        one, two = plain.sample(index), compact.sample(index)
+        assert (one["keys"] == two["keys"]).all() and one["index"] == two["index"]
+        kinds = [CAPTION_KINDS[kind] for kind in two["prefix"] if kind >= 0]
+        assert {kind: parse(two["caption"])[kind] for kind in kinds} == {
+            kind: stated(_record(corpus, two), kind, _spec(corpus, two)) for kind in kinds
+        }
+        differ += one["caption"] != two["caption"]
+    assert differ > 35
+
+
+def test_ungrounded_captions_state_what_the_input_does_not_show(corpus, tokenizer):
+    mix = CaptionMix(stage_event=0, brain=0, respiratory=0, position_muscle=0, heart=1)
+    data = replace(DATA, captions=mix, pair_probability=0.0)
+    grounded = Loader(corpus, "train", tokenizer, data, 3)
+    every = Loader(corpus, "train", tokenizer, replace(data, ungrounded=True), 3)
+    said = [every.sample(index) for index in range(40)]
+    assert sum("SpO2" in (parse(row["caption"])["heart"] or {})["channels"] for row in said) > 20
+    for row in said:
+        record = _record(corpus, row)
+        assert (row["keys"] == caption_keys(record, None)).all()
+        assert parse(row["caption"])["heart"] == stated(record, "heart", None)
+    assert not any("SpO2" in parse(grounded.sample(i)["caption"])["heart"]["channels"]
+                   for i in range(40))
+
+
+def _record(corpus, row):
+    return corpus.source("train")[int(row["index"])]["record"]
+
+
+def _spec(corpus, row):
+    """What a row's input shows."""
+    shown = tuple(c for c, there in zip(corpus.spec.channels, row["channel_mask"]) if there)
+    return replace(corpus.spec, channels=shown)

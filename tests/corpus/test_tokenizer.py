@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
+from sleeplm_jax.config import CAPTION_KINDS
 from sleeplm_jax.corpus import manifest
 from sleeplm_jax.corpus import tokenizer as module
 from sleeplm_jax.corpus.manifest import Corpus
@@ -41,7 +42,7 @@ def test_real_captions_come_back_and_are_short(corpus, tokenizer):
     for text in list(training_sentences(corpus, 7, 500)):
         ids = tokenizer.ids(text)
         assert tokenizer.decode(ids) == text
-        assert len(ids) < len(text) / 2
+        assert len(ids) < len(text) / 1.8  # an event's times that occur once are spelled out
 
 
 def test_form_of_a_row(tokenizer):
@@ -118,6 +119,28 @@ def test_training_again_gives_the_same_bytes_or_is_skipped(own, corpus_folder, m
     assert (own / "tokenizer.model").read_bytes() == before
     assert again.hash == Tokenizer.load(corpus_folder).hash
     assert train_tokenizer(corpus, vocab_size=600).hash != again.hash
+
+
+def test_numbers_with_their_units_are_cheap(corpus, tokenizer):
+    """Split at every digit and sign, the numbers of captions take about four tokens each."""
+    numbers = [w for text in training_sentences(corpus, 7, 400) for w in text.split()
+               if w[0].isdigit()]  # fmt: skip
+    pieces = [len(tokenizer.ids(number)) for number in numbers]
+    assert len(numbers) > 1000 and np.mean(pieces) < 1.5  # of 1,024 pieces; of 2,048: 1.2
+    assert np.mean([len(number) for number in numbers]) > 2.5
+
+
+def test_all_captions_of_an_epoch_in_the_compact_style_fit_256_tokens(own):
+    from sleeplm_jax.captions.render import render
+
+    corpus, lengths = Corpus.open(own), []
+    tokenizer = train_tokenizer(corpus)  # 2,048 pieces, as the command does
+    for split in ("val", "test"):
+        for index in range(corpus.samples(split)):
+            record, rng = corpus.source(split)[index]["record"], np.random.default_rng(index)
+            said = [render(record, kind, rng, "sleeplm", corpus.spec) for kind in CAPTION_KINDS]
+            lengths.append(len(tokenizer.ids(" ".join(text for text in said if text))) + 2)
+    assert np.percentile(lengths, 99) <= 256
 
 
 def test_digits_can_be_kept_apart(own):

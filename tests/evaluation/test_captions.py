@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from sleeplm_jax.evaluation.captions import caption_loss, encode, total, unigram_nll
+from sleeplm_jax.config import SignalSpec
+from sleeplm_jax.evaluation.captions import caption_loss, encode, generated, total, unigram_nll
 from tests.fake_model import FakeModel, FakeTokenizer, tone
 
 
@@ -38,3 +39,30 @@ def test_total_weights_by_tokens_and_skips_empty_kinds():
     found = total(kinds)
     assert found["loss"] == pytest.approx(2.5) and found["tokens"] == 40 and found["n"] == 3
     assert found["unigram"]["loss"] == pytest.approx(3.5) and "other_signal" not in found
+
+
+def breathing(rate):
+    measured = {"feature": "respiratory_rate", "value": float(rate), "unit": "/min",
+                "channel": "AF", "interval": [0.0, 30.0]}  # fmt: skip
+    return {"stage": None, "events": [], "measurements": [measured], "missing": [], "scored": [],
+            "stand_ins": []}  # fmt: skip
+
+
+def test_generated_numbers_are_graded_as_numbers_beside_another_epochs():
+    class Speaker(FakeModel):
+        def caption(self, signal, channel_mask, kind, max_tokens=96):
+            assert kind == "respiratory" and max_tokens == self.config.data.text_length
+            return ["Airflow: 13 breaths/min.", "Airflow: 15 breaths/min.", "Airflow.", "Hum."]
+
+    records = [breathing(rate) for rate in (12, 15, 18, 20)]
+    texts = [f"Airflow: {rate} breaths/min." for rate in (12, 15, 18, 20)]
+    mask = np.ones((4, 10), bool)
+    found = generated(
+        Speaker(), np.zeros((4, 10, 1920), np.float32), mask, records, texts, "respiratory",
+        SignalSpec(),
+    )
+    rate = found["features"]["respiratory_rate"]
+    assert (rate["n"], rate["stated"], rate["mae"]) == (4, 0.5, 0.5)
+    assert found["unread"] == 0.5
+    other = found["other_epoch"]["features"]["respiratory_rate"]
+    assert other["stated"] == 1 and other["mae"] == np.mean([6, 5, 6, 5])  # half way round

@@ -61,6 +61,10 @@ def test_retrieval_and_captions_have_every_kind_beside_chance(result):
     for part in kinds.values():
         assert part["tokens"] == part["unigram"]["tokens"] == part["other_signal"]["tokens"]
     assert result["captions"]["total"]["tokens"] == sum(p["tokens"] for p in kinds.values())
+    for part in kinds.values():  # the fake model says nothing that captions say
+        grades, other = part["generated"], part["generated"]["other_epoch"]
+        assert grades["unread"] == 1 and all(f["stated"] == 0 for f in grades["features"].values())
+        assert other["unread"] == 0 and any(f["stated"] > 0 for f in other["features"].values())
 
 
 def test_table_shows_figures_with_chance_and_says_simulated(result):
@@ -71,7 +75,7 @@ def test_table_shows_figures_with_chance_and_says_simulated(result):
     text = console.export_text()
     kappa = f"{result['prompted_staging']['in_template']['kappa']:.3f}"
     for words in ("SIMULATED", "Prompted staging", "held-out wording", "Linear head",
-                  "Retrieval of", "Caption loss", kappa):
+                  "Retrieval of", "Caption loss", "Generated captions", kappa):
         assert words in text, words
 
 

@@ -182,9 +182,9 @@ def test_no_trace_however_bad_raises_warns_or_gives_a_number_that_is_none(fill, 
 
 
 @pytest.mark.slow
-def test_eight_hours_take_at_most_eight_seconds_of_one_core():
+def test_eight_hours_take_at_most_twenty_seconds_of_one_core():
     night = drawn_night(960, traces=drawn_traces(960, rate=256.0))
     start = time.process_time()
     records = measure_night(night)
     assert len(records) == 960
-    assert time.process_time() - start < 8
+    assert time.process_time() - start < 20

@@ -26,12 +26,35 @@ from pathlib import Path
 
 import numpy as np
 
+from sleeplm_jax.recordings.night import Dialect
+
 SECONDS = 20.0  # a case may take; on an idle core the slowest takes about 1
+DURATION = 36_000.0  # of the recording that a scoring is read for: the real ones differ in start
 MEMORY = 6 << 30  # of addresses, libraries included; what is really used is reported
-RECORDINGS = (".edf", ".bdf", ".hea", ".h5")
+RECORDINGS = (".edf", ".bdf", ".hea", ".dat", ".h5")
+# Files that are read with another one, and so must be whole while that one is damaged.
+COMPANIONS = ("ucddb002_stage.txt", "record.hea", "record.dat")
 NASTY = (b"", b"0", b"-1", b"1", b"99999999", b"-9999999", b"1e9", b"1e-300", b"1e308", b"nan",
          b"inf", b"-inf", b"\xff\xfe", "µ€".encode(), b"\x00" * 8, b"\n", b"%s%n", b"0x10", b"1,5",
          b"1.5", b"../../x", b"&lt;", b"24:00:00", b"99.99.99", b"EDF+D", b"EDF Annotations")
+
+
+REMLOGIC = """REMlogic Event Export
+Patient:\tsimulated
+
+Sleep Stage\tPosition\tTime [hh:mm:ss]\tEvent\tDuration[s]\tLocation
+W\tUnknown Position\t22:00:00\tSLEEP-S0\t30\tROC-LOC
+S2\tUnknown Position\t22:00:30\tSLEEP-S2\t30\tROC-LOC
+S2\tUnknown Position\t22:00:42\tMCAP-A1\t6\tC4-A1
+R\tUnknown Position\t22:01:00\tSLEEP-REM\t30\tROC-LOC
+"""
+RESPEVT = """Time       Type   PB/CS  Duration  Low    %Drop  Snore  Arousal    Rate     Change
+                                              Desaturation                 B/T
+
+22:00:10  HYP-C             16       89.9    4.1     -     -      64.7   -5.7
+22:00:40  APNEA-O           15       90.8    5.2     +     +      64.7   -7.3
+"""
+CODES = Dialect(stages=tuple(zip("01235", ("W", "N1", "N2", "N3", "R"), strict=True)))
 
 
 class Hung(BaseException):
@@ -83,9 +106,14 @@ def written_files(folder: Path) -> list[Path]:
             "class\tinstance\tchannel\tstart\tstop\tmeta\n"
             "N1\t.\t.\t23:59:30\t00:00:00\t.\nN2\t.\t.\t00:00:00\t00:00:30\t.\n",
         "night.stg.txt": "Epoch\tStage\n1\t0\n2\t1\n3\t2\n",
+        "sleepfm.csv": "Start,Stop,StageName,StageNumber\n0.0,60.0,Wake,0\n60.0,90.0,Stage 2,2\n",
+        "stages.csv": "Start Time,Duration (seconds),Event\n22:00:00,30, Wake\n22:00:30,30, N2\n",
+        "remlogic.txt": REMLOGIC,
+        "ucddb002_stage.txt": "0\n2\n3\n3\n4\n1\n8\n",
+        "ucddb002_respevt.txt": RESPEVT,
     }
     paths = list(simulated) + sorted((folder / "simulated").glob("*.xml"))
-    paths += [_written_wfdb(folder), _written_hdf5(folder)]
+    paths += [*_written_wfdb(folder), _written_hdf5(folder)]
     for name, content in text.items():
         path = folder / name
         path.write_text(content)
@@ -93,13 +121,13 @@ def written_files(folder: Path) -> list[Path]:
     return paths
 
 
-def _written_wfdb(folder: Path) -> Path:
+def _written_wfdb(folder: Path) -> tuple[Path, Path]:
     import wfdb
 
     values = np.random.default_rng(0).normal(0, 40, (200 * 90, 2))
     wfdb.wrsamp("record", fs=200, units=["uV", "uV"], sig_name=["C3-M2", "ECG"], p_signal=values,
                 fmt=["16", "16"], write_dir=str(folder))
-    return folder / "record.hea"
+    return folder / "record.hea", folder / "record.dat"
 
 
 def _written_hdf5(folder: Path) -> Path:
@@ -178,6 +206,8 @@ def check_recording(path: Path) -> str:
     from sleeplm_jax.errors import UserError
     from sleeplm_jax.recordings.prepare import inspect_recording, prepare_night
 
+    if path.suffix == ".dat":
+        path = path.with_suffix(".hea")
     outcomes = []
     for call in (inspect_recording, lambda p: prepare_night(p, scoring=None)):
         try:
@@ -205,12 +235,17 @@ def check_scoring(path: Path) -> str:
     from sleeplm_jax.errors import UserError
     from sleeplm_jax.recordings.scoring import read_scoring
 
+    if path.name.endswith("_respevt.txt"):  # read with the stages that lie beside it
+        path = path.with_name(path.name.replace("_respevt", "_stage"))
     try:
-        found = read_scoring(path, 3600.0, datetime.time(22, 0, 0))
+        found = read_scoring(
+            path, DURATION, datetime.time(22, 0, 0), CODES if path.name == "night_1.txt" else None,
+            recording="sub-01_task-rest_run-1_eeg.edf" if "sleep-stage" in path.name else None,
+        )
     except UserError as error:
         one_line(error)
         return "refused"
-    assert len(found.stages) == 120, "epochs"
+    assert len(found.stages) == DURATION // 30, "epochs"
     check_scored(found.stages, found.events)
     return "read"
 
@@ -241,8 +276,12 @@ def run(cases: int, seed: int, psg: Path | None, only: int | None = None,
     with tempfile.TemporaryDirectory() as folder:
         paths = real_files(psg) + written_files(Path(folder))
         seeds = [(p.name, p.read_bytes()) for p in paths]
+        companions = {p.name: p.read_bytes() for p in paths if p.name in COMPANIONS}
+        for name, data in companions.items():
+            Path(folder, name).write_bytes(data)
         for header in {p.with_suffix(".hea") for p in paths if p.suffix == ".st"}:
             Path(folder, header.name).write_bytes(header.read_bytes())
+        intact = [name for name, data in seeds if _outcome(Path(folder, name), data) != "read"]
         for number in range(cases) if only is None else [only]:
             if time.monotonic() - began > budget_s:
                 break
@@ -251,9 +290,7 @@ def run(cases: int, seed: int, psg: Path | None, only: int | None = None,
             is_edf = name.lower().endswith((".edf", ".bdf"))
             path = Path(folder) / name
             path.write_bytes(mutated(data, is_edf, rng))
-            annotations = "hypnogram" in name.lower()
-            signals = name.lower().endswith(RECORDINGS) and not annotations
-            check = check_recording if signals else check_scoring
+            check = _check_of(name)
             before, peak = time.monotonic(), _peak_mb()
             try:
                 signal.setitimer(signal.ITIMER_REAL, SECONDS)
@@ -274,14 +311,29 @@ def run(cases: int, seed: int, psg: Path | None, only: int | None = None,
             hungriest = max(hungriest, (_peak_mb() - peak, number))
             counts[f"{'.'.join(name.split('.')[1:])} {outcome}"] += 1
             path.unlink(missing_ok=True)
+            if name in companions:
+                path.write_bytes(companions[name])
             done += 1
     return {
         "seed": seed, "cases": done, "seeds": len(seeds), "real": psg is not None,
-        "counts": dict(sorted(counts.items())), "faults": faults,
+        "counts": dict(sorted(counts.items())), "faults": faults, "refused_intact": intact,
         "slowest_s": round(slowest[0], 2), "slowest_case": slowest[1],
         "seconds": round(time.monotonic() - began, 1),
         "peak_mb": _peak_mb(), "hungriest_mb": hungriest[0], "hungriest_case": hungriest[1],
     }
+
+
+def _check_of(name: str):
+    signals = name.lower().endswith(RECORDINGS) and "hypnogram" not in name.lower()
+    return check_recording if signals else check_scoring
+
+
+def _outcome(path: Path, data: bytes) -> str:
+    path.write_bytes(data)
+    try:
+        return _check_of(path.name)(path)
+    except Exception as error:
+        return type(error).__name__
 
 
 def _peak_mb() -> int:

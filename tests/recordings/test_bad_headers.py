@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from sleeplm_jax.errors import RecordingError
-from sleeplm_jax.recordings.opening import open_recording
 from sleeplm_jax.recordings.montage import load_montage
 from sleeplm_jax.recordings.montage_match import resolve
+from sleeplm_jax.recordings.opening import open_recording
 from sleeplm_jax.recordings.prepare import inspect_recording, prepare_night
 from sleeplm_jax.recordings.scoring import read_scoring
 from tests.recordings.edf_files import c3, patch, signal, tone, write

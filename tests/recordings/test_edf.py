@@ -72,7 +72,7 @@ def test_other_files_are_refused(tmp_path):
     path.write_bytes(b"PK\x03\x04" + bytes(1000))
     refused(path, "not an EDF")
     path.write_bytes(b"")
-    refused(path, "not an EDF")
+    refused(path, "is empty")
     refused(tmp_path / "absent.edf", "cannot be opened")
     refused(tmp_path, "cannot be opened")
 

@@ -30,6 +30,7 @@ def test_every_damaged_file_is_read_or_refused_in_one_line(request):
     real = ["--psg", psg] if psg.is_dir() else []
     found = fuzz("--cases", cases, *real, timeout=300 + cases / 10)
     assert not found["faults"], "\n".join(found["faults"][:10])
+    assert not found["refused_intact"], "nothing would be learnt from damaging these"
     assert found["cases"] == cases and found["peak_mb"] < MOST_MB
     # The mutations are neither all harmless nor all fatal, for recordings and scorings alike.
     for suffix in ("edf", "xml"):

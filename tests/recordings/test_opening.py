@@ -139,3 +139,9 @@ def test_an_unknown_format_is_refused(tmp_path):
         open_recording(path)
     with pytest.raises(RecordingError, match="cannot be opened"):
         open_recording(tmp_path / "absent.edf")
+
+
+def test_the_samples_of_a_wfdb_record_name_their_header(tmp_path):
+    path = write_wfdb(tmp_path).with_suffix(".dat")
+    with pytest.raises(RecordingError, match="give its header night.hea"):
+        open_recording(path)

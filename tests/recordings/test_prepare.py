@@ -237,3 +237,52 @@ def test_inspect_names_every_signal_and_its_use(tmp_path):
     uses = {s["label"]: s["resolves_to"] for s in found["signals"]}
     assert uses == {"C3": ["C3"], "M2": ["C3"], "Thumb": []}
     assert all(s["min"] < 0 < s["max"] and s["samples"] == 6000 for s in found["signals"])
+
+
+@pytest.mark.parametrize("unit", ["", "furlong"])
+def test_a_signal_of_unknown_unit_is_missing_and_said(tmp_path, unit):
+    path = write(tmp_path / "a.edf", [c3(60, unit=unit), c3(60, label="C4-M1")])
+    night = prepare_night(path, scoring=None)
+    assert night.channels["C3"] is None
+    said = [flag for flag in night.flags if flag.startswith("unit_unknown: C3: C3-M2: unit")]
+    assert len(said) == 1 and "montage" in said[0]
+    assert not any(f.startswith("unit_unknown: C4") for f in night.flags)
+
+
+def test_scorers_free_text_reaches_no_night(tmp_path):
+    path = write(tmp_path / "a.edf", [c3(60), c3(60, label="C4-M1")])
+    (tmp_path / "a.xml").write_text(
+        "<CMPStudyConfig><EpochLength>30</EpochLength><ScoredEvents>"
+        "<ScoredEvent><Name>Arousal (Wobblesworth)</Name><Start>3</Start><Duration>4</Duration>"
+        "<Input>C3_M2</Input></ScoredEvent>"
+        "<ScoredEvent><Name>Zzyzxova called</Name><Start>9</Start><Duration>4</Duration>"
+        "<Input>Zzyzxova</Input></ScoredEvent></ScoredEvents>"
+        "<SleepStages><SleepStage>2</SleepStage><SleepStage>2</SleepStage></SleepStages>"
+        "</CMPStudyConfig>"
+    )
+    night = prepare_night(path)
+    assert [e.kind for e in night.events][0] == "arousal" and night.events[0].channel == "C3_M2"
+    assert len(night.events) == 2 and night.events[1].channel is None
+    assert "zzyzxova" not in repr(night.events).lower() and "Wobbles" not in repr(night)
+
+
+def test_a_bad_reference_gives_way_to_the_next(tmp_path):
+    rng = np.random.default_rng(3)
+    rate = 100
+    wave, noise = 30 * rng.standard_normal((2, 120 * rate))
+    bad = 3000 * np.sign(np.sin(2 * np.pi * 2 * np.arange(120 * rate) / rate)) + noise
+    leads = {"C3": wave, "M2": bad, "M1": noise / 30}
+    path = write(tmp_path / "a.edf", [signal(label, x) for label, x in leads.items()])
+    (tmp_path / "m.yaml").write_text(
+        "name: m\nchannels:\n  C3:\n    - {expr: C3 - M2, citation: test}\n"
+        "    - {expr: C3 - M1, citation: test}\n"
+    )
+    night = prepare_night(path, scoring=None, montage=tmp_path / "m.yaml")
+    assert night.channels["C3"].source == "C3 - M1"
+    assert any(f.startswith("fallback: C3 is C3 - M1 (C3 - M2: ") for f in night.flags)
+    (tmp_path / "m.yaml").write_text(
+        "name: m\nchannels:\n  C3:\n    - {expr: C3 - M2, citation: test}\n"
+    )
+    night = prepare_night(path, scoring=None, montage=tmp_path / "m.yaml")
+    assert night.channels["C3"].source == "C3 - M2"
+    assert any(f.startswith("implausible_amplitude: C3 (C3 - M2)") for f in night.flags)

@@ -9,7 +9,7 @@ import pytest
 
 from sleeplm_jax.config import MOVEMENT, UNSCORED
 from sleeplm_jax.errors import RecordingError
-from sleeplm_jax.recordings.events import EVENT_KINDS, event_kind
+from sleeplm_jax.recordings.events import EVENT_KINDS, event_kind, is_bare_apnea
 from sleeplm_jax.recordings.scoring import find_scoring, read_scoring
 from sleeplm_jax.recordings.stages import stages_from_spans
 from tests.recordings.edf_files import c3, hypnogram, write
@@ -234,10 +234,48 @@ def test_bids_that_cannot_be_used(tmp_path, header, row, finding):
         ("Rapide", "other"), ("Début de l'analyse", "note"), ("MCAP-A1", "other"),
         ("Obst. Apnea", "obstructive_apnea"), ("OA", "obstructive_apnea"), ("snore", "snore"),
         ("Respiratory Paradox", "other"), ("", "other"), ("Left leg twitched", "other"),
+        # WSC: studies/wsc/annotsummary.txt and proc.md of nsrr_luna_mazzotti, with their meanings
+        ("RESPIRATORY EVENT - DUR: 33.1 SEC. - HYPOPNEA - DESAT 90.6 %", "hypopnea"),
+        ("DESATURATION - DUR: 35.6 SEC. - MIN 90.6 % - DROP 3.3 %", "desaturation"),
+        ("AROUSAL - DUR: 3.0 SEC. - SPONTANEOUS", "arousal"),
+        ("AROUSAL - DUR: 3.0 SEC. - RESPIRATORY EVENT", "arousal"),
+        ("LM - DUR: 0.7 SEC. - ISOLATED", "limb_movement"),
+        ("AROUSAL - DUR: 3.0 SEC. - LM", "arousal"),
+        ("RESPIRATORY EVENT - DUR: 47.0 SEC. - OBSTRUCTIVE APNEA - DESAT 76.4",
+         "obstructive_apnea"),
+        ("RESPIRATORY EVENT - DUR: 10.6 SEC. - CENTRAL APNEA - DESAT 91.0 %", "central_apnea"),
+        ("POSITION - LEFT", "body_position"), ("POSITION - SITTING", "body_position"),
+        ("LMA", "arousal"), ("RespA", "arousal"), ("SPONArousal", "arousal"),
+        ("Obs Apnea", "obstructive_apnea"), ("OBSApnea", "obstructive_apnea"),
+        ("CentralHypopnea", "hypopnea"), ("Obst.Hypopnea", "hypopnea"), ("HYP", "hypopnea"),
+        ("* RESPIRATORY EVENT - MIXED APNEA - DESAT 64.0 %", "mixed_apnea"),
+        ("* AROUSAL - DUR:  3.4 SEC. - RESPIRATORY EVENT", "arousal"),
+        # what is scored is named first, what came with it after
+        ("Hypopnea with desaturation", "hypopnea"), ("Hypopnea with arousal", "hypopnea"),
+        ("Central Apnea Without Desaturation", "central_apnea"), ("Apnea with arousal", "other"),
+        ("Apnea - DESAT 88 %", "other"), ("LM with arousal", "limb_movement"),
+        ("PLM w/ arousal", "periodic_limb_movement"), ("lml_arousal", "limb_movement"),
+        ("Left Leg w/Arousal", "limb_movement"), ("LM Arousal", "arousal"),
+        ("Limb movement related EEG arousal", "arousal"), ("Arousal (respiratory)", "arousal"),
+        ("Arousal with hypopnea?", "arousal"), ("Resp. arousal (hypopnea)", "arousal"),
+        ("Hypopnea-related arousal", "arousal"), ("Desaturation after hypopnea", "desaturation"),
+        ("4% desaturation", "desaturation"), ("Oxygen Desaturation", "desaturation"),
     ],
 )  # fmt: skip
 def test_wordings_of_events(wording, kind):
     assert event_kind(wording) == kind and kind in EVENT_KINDS
+
+
+@pytest.mark.parametrize("wording", [
+    "Apnea with arousal", "Apnea - DESAT 88 %", "Apnea w/ arousal", "Apnea without desaturation",
+    "RESPIRATORY EVENT - DUR: 10.6 SEC. - APNEA - DESAT 91.0 %", "RESPIRATORY EVENT - APNEA",
+])  # fmt: skip
+def test_an_apnoea_of_no_kind_stays_one_whatever_came_with_it(wording):
+    assert event_kind(wording) == "other" and is_bare_apnea(wording)
+    for kind in ("Central", "Mixed", "Obstructive"):
+        assert not is_bare_apnea(wording.replace("Apnea", f"{kind} Apnea")
+                                 .replace("APNEA", f"{kind} APNEA"))  # fmt: skip
+    assert not is_bare_apnea("Arousal with apnea") and not is_bare_apnea("Hypopnea with arousal")
 
 
 def test_a_cohorts_wordings_win():
@@ -279,6 +317,10 @@ def test_absent_and_unknown_files(tmp_path):
     (tmp_path / "a.docx").touch()
     with pytest.raises(RecordingError, match="unknown scoring format"):
         read_scoring(tmp_path / "a.docx", 30)
+    (tmp_path / "01-01-0001 PSG_saf.txt").write_text("W\nW\nN1\n")  # else one code per line
+    with pytest.raises(RecordingError, match="_saf.txt, whose form is not read.*Base.edf") as error:
+        read_scoring(tmp_path / "01-01-0001 PSG_saf.txt", 90)
+    assert "\n" not in str(error.value)
     (tmp_path / "a.edf").write_bytes(b"not an edf")
     with pytest.raises(RecordingError, match="not an EDF"):
         read_scoring(tmp_path / "a.edf", 30)

@@ -24,6 +24,7 @@ def made(folder, recording, *others):
         ("n.edf", "n-nsrr.xml", ("m-profusion.xml",)),
         ("SC4001E0-PSG.edf", "SC4001EC-Hypnogram.edf", ("SC4002EC-Hypnogram.edf",)),
         ("01-02-0001 PSG.edf", "01-02-0001 Base.edf", ("01-02-0002 Base.edf",)),
+        ("01-01-0001 PSG.edf", "01-01-0001 Annotations.edf", ("01-01-0002 Annotations.edf",)),
         ("sub-1_task-Sleep_acq-psg_eeg.edf", "sub-1_task-Sleep_acq-psg_events.tsv",
          ("sub-1_task-Sleep_acq-headband_events.tsv", "sub-1_task-Sleep_acq-psg_eeg.json")),
         ("n.edf", "n.annot", ("n.eannot",)),
@@ -52,8 +53,10 @@ def test_every_archive_has_its_names(tmp_path, recording, scoring, others):
 
 def test_two_scorings_are_an_error_that_names_both(tmp_path):
     path = made(tmp_path, "n.edf", "n.annot", "n_stage.txt", "n_1.txt", "n_2.txt")
-    with pytest.raises(RecordingError, match=r"several .*n\.annot, n_stage\.txt, n_1\.txt;"):
+    with pytest.raises(RecordingError, match=r"several .*annot, n_stage\.txt, n_1\.txt;") as error:
         find_scoring(path)
+    # what can be done with any command: `prepare` takes no name of a scoring file
+    assert "move the others" in str(error.value) and "--scoring" not in str(error.value)
 
 
 def test_a_table_of_the_recordings_name_must_look_like_a_scoring(tmp_path):
