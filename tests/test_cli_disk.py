@@ -35,7 +35,9 @@ def test_a_report_is_not_written_over_its_own_picture(out, tmp_path, monkeypatch
 
 def test_no_channels_is_not_ten_channels(capsys):
     assert main(["prepare", "--recordings", ".", "--out", "x", "--channels="]) == 2
-    assert "unknown or repeated" in capsys.readouterr().err
+    assert "has unknown ''" in capsys.readouterr().err
+    assert main(["prepare", "--recordings", ".", "--out", "x", "--channels", "C3, c3"]) == 2
+    assert "has 'C3' twice" in capsys.readouterr().err
 
 
 def test_an_old_locale_and_a_reader_that_leaves_are_no_failures(simulated_folder):

@@ -52,7 +52,7 @@ def prepare(recordings: list[Path], out: Path, cohort: Optional[str] = None,
         unknown = [name for name in asked if name.casefold() not in spelt]
         twice = [name for name in asked if [a.casefold() for a in asked].count(name.casefold()) > 1]
         if unknown or twice:
-            what = f"unknown {', '.join(unknown)}" if unknown else f"{twice[0]} twice"
+            what = f"unknown {', '.join(map(repr, unknown))}" if unknown else f"{twice[0]!r} twice"
             raise UserError(
                 "--channels", f"{channels!r} has {what}",
                 f"choose from {', '.join(CANONICAL_CHANNELS)}",
