@@ -174,6 +174,7 @@ def load_montage(name_or_path: str | Path) -> Montage:
         if text not in known_montages():  # a few lines of aliases can stand for gigabytes
             if any(isinstance(e, yaml.AliasEvent) for e in yaml.parse(raw, Loader=_LOADER)):
                 raise ValueError("an alias (*name) is not taken here: write the value out")
+        _no_twins(yaml.compose(raw, Loader=_LOADER))
         return parse_montage(yaml.load(raw, Loader=_LOADER))
     except (
         yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, re.error, RecursionError,
@@ -183,6 +184,22 @@ def load_montage(name_or_path: str | Path) -> Montage:
         raise RecordingError(
             text, f"not a montage: {finding}", "see docs/montages.md for the form"
         ) from None
+
+
+def _no_twins(node: yaml.Node | None) -> None:
+    """ValueError for a key that stands twice in a table: YAML would take the last, silently."""
+    if isinstance(node, yaml.SequenceNode):
+        for one in node.value:
+            _no_twins(one)
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    line = key.start_mark.line + 1
+                    raise ValueError(f"line {line}: {key.value!r} stands twice in a table")
+                seen.add(key.value)
+            _no_twins(value)
 
 
 _CANDIDATE_KEYS = frozenset(

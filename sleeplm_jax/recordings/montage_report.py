@@ -193,7 +193,8 @@ def _count(group: Coverage, recording: Recording, montage: Montage, count: int) 
     for name in CHANNELS:
         found = next(candidates(recording, montage, name), None)
         if found is not None:
-            group.resolved[name][found.source] += count
+            source = f"{found.source} (stand-in)" if found.stand_in else found.source
+            group.resolved[name][source] += count
         for reason in () if found else unresolved_reasons(recording, montage, name):
             group.reasons[name][reason] += count
 

@@ -319,3 +319,11 @@ def test_nox_position_is_upright_where_the_elevation_says_so(tmp_path):
     assert montage.name == "nox"
     codes = read_channel(recording, resolve(recording, montage)["POS"]).values
     assert codes.tolist() == [2] * 20 + [1] * 20 + [4] * 20
+
+
+def test_a_key_that_stands_twice_is_no_silent_choice(tmp_path):
+    path = tmp_path / "twice.yaml"
+    rows = "  C3:\n    - {expr: C3, citation: a}\n"
+    path.write_text(f"name: twice\nchannels:\n{rows}{rows}")
+    with pytest.raises(RecordingError, match="line 5: 'C3' stands twice"):
+        load_montage(path)
