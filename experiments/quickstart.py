@@ -24,7 +24,7 @@ from sleeplm_jax.config import (
 def get_config() -> RunConfig:
     return RunConfig(
         name="quickstart",
-        steps=320,
+        steps=280,
         data=DataConfig(batch_size=64, text_length=80, pair_probability=0.0, channel_dropout=0.1),
         model=ModelConfig(
             encoder=EncoderConfig(
