@@ -11,6 +11,7 @@ than real ones and its figures say nothing about sleep.
 """
 
 from sleeplm_jax.config import (
+    CaptionMix,
     DataConfig,
     EncoderConfig,
     ModelConfig,
@@ -25,7 +26,16 @@ def get_config() -> RunConfig:
     return RunConfig(
         name="quickstart",
         steps=280,
-        data=DataConfig(batch_size=64, text_length=80, pair_probability=0.0, channel_dropout=0.1),
+        data=DataConfig(
+            batch_size=64,
+            text_length=80,
+            # In so few steps a model learns one thing well: mostly what the stage is.
+            captions=CaptionMix(
+                stage_event=0.6, brain=0.1, heart=0.1, respiratory=0.1, position_muscle=0.1
+            ),
+            pair_probability=0.0,
+            channel_dropout=0.1,
+        ),
         model=ModelConfig(
             encoder=EncoderConfig(
                 width=128, depth=2, heads=4, mlp_ratio=2.0,

@@ -10,8 +10,8 @@ run() {
   sleeplm "$@"
 }
 
-run simulate --out "$out/recordings" --nights 16 --hours 3 --seed 1
-run simulate --out "$out/unseen" --nights 1 --hours 3 --seed 2
+run simulate --out "$out/recordings" --nights 16 --hours 3 --seed 1 --people healthy,apnoea-moderate --no-artefacts
+run simulate --out "$out/unseen" --nights 1 --hours 3 --seed 2 --people healthy --no-artefacts
 run prepare --recordings "$out/recordings" --out "$out/corpus" --cohort simulated
 run tokenizer --corpus "$out/corpus" --vocab-size 2048
 run train "$here/quickstart.py" --out "$out/runs" --data.corpus "$out/corpus"

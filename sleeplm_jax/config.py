@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import runpy
+import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 from sleeplm_jax.errors import ConfigError
 from sleeplm_jax.files import write_atomically
@@ -97,18 +99,38 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """ViT over 2-D patches (channels x samples), missing channels masked out of attention."""
+    """Signal encoder. `vit2d`: a pre-norm ViT over 2-D patches (channels x samples), missing
+    channels masked out of attention. `dual_axis`: SleepLM's, every channel patched by the same
+    filters, attention over channels, then over time, post-norm with RMSNorm, rotary positions."""
 
+    kind: Literal["vit2d", "dual_axis"] = "vit2d"
     width: int = 384
-    depth: int = 12
+    depth: int = 12  # dual_axis: pairs of channel and temporal layers
     heads: int = 6
+    mlp: Literal["gelu", "gelu_tanh", "swiglu", "geglu"] = "gelu"  # the last two are gated
     mlp_ratio: float = 4.0
+    mlp_bias: bool = True
+    qkv_bias: bool = True
+    norm_epsilon: float = 1e-5  # torch's default for LayerNorm; SleepLM's RMSNorm has 1e-6
     patch_channels: int = 1
     patch_samples: int = 64
     # Hidden width of a two-layer patch stem; 0 is the plain linear ViT patch. A linear patch
-    # cannot tell a rhythm's power from its phase, the stem's nonlinearity can.
+    # cannot tell a rhythm's power from its phase, the stem's nonlinearity can. dual_axis: width
+    # of the shared convolution, then linear (no nonlinearity between), as SleepLM's.
     stem_width: int = 0
+    # vit2d: one set of filters for all patch rows, as image ViTs (dual_axis always shares).
+    shared_filters: bool = False
+    # vit2d: one learned vector a row plus one a time, or one for every patch.
+    positions: Literal["factored", "full"] = "factored"
+    # How tokens become one vector. attention: a query of its own. cascade: SleepLM's, that
+    # query's answer attends over the caption tokens. map: attention, then an MLP (SigLIP's).
+    pool: Literal["attention", "cascade", "map"] = "attention"
     caption_tokens: int = 32  # attentional-pooling queries handed to the decoder
+    # A missing channel is masked out of every attention, or read as zeros (SleepLM's way, whose
+    # released weights were trained so).
+    missing: Literal["masked", "zeros"] = "masked"
+    # In training, on attention weights and in MLPs (SleepLM: 0.1); the reconstruction's too.
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -119,7 +141,17 @@ class TextConfig:
     depth: int = 6
     decoder_depth: int = 6
     heads: int = 6
+    mlp: Literal["gelu", "gelu_tanh", "swiglu", "geglu"] = "gelu"
     mlp_ratio: float = 4.0
+    norm_epsilon: float = 1e-5
+    attention: Literal["causal", "bidirectional"] = "causal"  # a decoder needs causal tokens
+    # What the text embedding is read from. token: a learned last token that sees every real token
+    # and itself. shifted: SleepLM's, whose mask lies one place off (it sees one pad, not itself).
+    # last: the last position (SigLIP's), no token and no mask.
+    summary: Literal["token", "shifted", "last"] = "token"
+    # joint: self-attention, cross-attention, one MLP a block. separate: an MLP after each
+    # (SleepLM's, open_clip's CoCa).
+    decoder: Literal["joint", "separate"] = "joint"
 
 
 @dataclass(frozen=True)
@@ -128,10 +160,16 @@ class ModelConfig:
     encoder: EncoderConfig = EncoderConfig()
     text: TextConfig = TextConfig()
     embed_dim: int = 256
+    # From pooled vector to embedding. none: the pooled vector itself (embed_dim is its width).
+    signal_projection: Literal["linear", "affine", "none"] = "linear"
+    text_projection: Literal["linear", "affine", "none"] = "linear"
     reconstruction_width: int = 384  # bottleneck from which the epoch is regenerated
+    reconstruction_mlp: Literal["gelu", "relu"] = "gelu"
     vocab_size: int = 0  # 0: taken from the corpus' tokenizer when the run starts
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "full", "dots"] = "none"
+    # Which kernel attends; auto takes the fastest that this machine's devices can run.
+    attention: Literal["auto", "reference", "blockwise", "cudnn", "splash"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -145,18 +183,39 @@ class ObjectiveConfig:
     # Samples whose captions state the same are positives of one another (else negatives).
     equal_captions: bool = True
     label_smoothing: float = 0.0
+    z_loss: float = 0.0  # of the squared log-sum-exp of caption logits (PaLM: 1e-4)
+    # Columns of the vocabulary whose logits exist at once; a smaller vocabulary is one chunk.
+    vocabulary_chunk: int = 8192
+    # raw: the epoch is regenerated from the caption tokens (SleepLM's). masked: in training a share
+    # of the patches is hidden from the encoder, and each is told from its token (SimMIM's).
+    reconstruction_form: Literal["raw", "masked"] = "raw"
+    mask_share: float = 0.5
+    position_classes: bool = False  # body position too, as one of five classes
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """What the optimiser does differently for parameters whose whole path matches `pattern`."""
+
+    pattern: str = ".*"  # regular expression, e.g. "text/.*"; the first group that matches holds
+    rate: float = 1.0  # times the learning rate
+    decay: float = 1.0  # times the weight decay
+    frozen: bool = False  # keeps its value, and its gradient takes no part in clipping
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
+    kind: Literal["adamw", "lion", "muon"] = "adamw"
     learning_rate: float = 1e-3
-    schedule: Literal["cosine", "wsd"] = "cosine"
+    schedule: Literal["cosine", "wsd", "rsqrt"] = "cosine"
     warmup_steps: int = 100
-    cooldown_share: float = 0.2  # wsd: last share of the steps, linear to zero
-    weight_decay: float = 0.05  # on matrices only
-    beta1: float = 0.9
+    cooldown_share: float = 0.2  # wsd, rsqrt: last share of the steps, linear to zero
+    weight_decay: float = 0.05  # on matrices only; per step times the learning rate
+    beta1: float = 0.9  # lion's papers: 0.9 and 0.99, and a tenth of AdamW's rate
     beta2: float = 0.98
+    momentum: float = 0.95  # muon's, for the matrices it orthogonalises; the rest is AdamW's
     clip_norm: float = 1.0
+    groups: tuple[ParameterGroup, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -177,6 +236,11 @@ class RunConfig:
     out: str = "runs"  # parent folder; the run's own is <out>/<name>
     seed: int = 0
     steps: int = 1000
+    # In place of steps: "20 passes", "2e6 samples", "5000 hours" of sleep, "3000 steps".
+    duration: str = ""
+    # Run folder whose parameters training starts from (of the same model and tokenizer: an imported
+    # one, or one to train on); empty: drawn anew.
+    start_from: str = ""
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
@@ -202,15 +266,17 @@ POSITIVE = (
     "model.encoder.mlp_ratio", "model.encoder.patch_channels", "model.encoder.patch_samples",
     "model.encoder.caption_tokens",
     "model.text.width", "model.text.depth", "model.text.decoder_depth", "model.text.heads",
-    "model.text.mlp_ratio", "optimizer.learning_rate", "optimizer.clip_norm",
+    "model.text.mlp_ratio", "model.encoder.norm_epsilon", "model.text.norm_epsilon",
+    "objective.vocabulary_chunk", "optimizer.learning_rate", "optimizer.clip_norm",
 )  # fmt: skip
 NOT_NEGATIVE = (
     "seed", "model.vocab_size", "model.encoder.stem_width", "optimizer.warmup_steps",
-    "optimizer.weight_decay",
+    "optimizer.weight_decay", "objective.z_loss",
 )  # fmt: skip
 SHARES = (
     "data.pair_probability", "data.channel_dropout", "objective.label_smoothing",
-    "optimizer.beta1", "optimizer.beta2", "optimizer.cooldown_share",
+    "model.encoder.dropout", "objective.mask_share",
+    "optimizer.beta1", "optimizer.beta2", "optimizer.momentum", "optimizer.cooldown_share",
 )  # fmt: skip
 
 
@@ -230,6 +296,9 @@ def validate(config: RunConfig) -> RunConfig:
     for where in SHARES:
         need(0 <= values[where] <= 1, where, f"is {values[where]}",
              "give a share between 0 and 1")
+    for where, choices in literals(type(config)).items():
+        need(values[where] in choices, where, f"is {values[where]!r}",
+             f"choose from {', '.join(map(str, choices))}")
     need(
         config.name not in ("", ".", "..") and "/" not in config.name,
         "name", f"is {config.name!r}", "give a folder name without slashes",
@@ -255,6 +324,7 @@ def validate(config: RunConfig) -> RunConfig:
             f"{where}.heads", f"{part.heads} heads do not divide width {part.width}",
             "use a divisor of the width",
         )
+    validate_model(model, config.objective, need)
     need(
         sum(data.captions.weights()) > 0 and min(data.captions.weights()) >= 0,
         "data.captions", f"weights {data.captions.weights()}", "give at least one positive weight",
@@ -270,6 +340,17 @@ def validate(config: RunConfig) -> RunConfig:
         min(weights) >= 0 and max(weights) > 0,
         "objective", f"weights {weights}", "give weights >= 0, at least one of them positive",
     )
+    for group in config.optimizer.groups:
+        try:
+            re.compile(group.pattern)
+        except re.error as error:
+            need(False, "optimizer.groups", f"pattern {group.pattern!r} is no regular expression "
+                 f"({error})", "correct it")
+        need(
+            group.rate >= 0 and group.decay >= 0, "optimizer.groups",
+            f"group {group.pattern!r} has rate {group.rate} and decay {group.decay}",
+            "give 0 or more; frozen=True keeps parameters as they are",
+        )
     unknown = sorted(set(data.mask_artefacts) - set(ARTEFACTS))
     need(
         not unknown, "data.mask_artefacts", f"unknown artefacts {', '.join(unknown)}",
@@ -283,6 +364,51 @@ def validate(config: RunConfig) -> RunConfig:
             f"choose from {', '.join(spec.channels)}",
         )
     return config
+
+
+def literals(kind: type, prefix: str = "") -> dict[str, tuple]:
+    """`{"model.remat": ("none", "full", "dots"), ...}`: values of Literal fields."""
+    found: dict[str, tuple] = {}
+    for name, hint in typing.get_type_hints(kind).items():
+        if dataclasses.is_dataclass(hint):
+            found |= literals(hint, f"{prefix}{name}.")
+        elif typing.get_origin(hint) is Literal:
+            found[f"{prefix}{name}"] = typing.get_args(hint)
+    return found
+
+
+def validate_model(model: ModelConfig, objective: ObjectiveConfig, need) -> None:
+    """What parts of a model ask of one another; `need` raises when its first argument is false."""
+    encoder, text = model.encoder, model.text
+    if encoder.kind == "dual_axis":
+        for name, wanted in (("patch_channels", 1), ("shared_filters", False),
+                             ("positions", "factored")):
+            found = getattr(encoder, name)
+            need(found == wanted, f"model.encoder.{name}", f"is {found!r} in a dual_axis encoder",
+                 f"leave it at {wanted!r}: the setting is vit2d's")
+        need(encoder.width // encoder.heads % 2 == 0, "model.encoder.heads",
+             f"gives heads of odd width {encoder.width // encoder.heads}",
+             "rotary positions need an even one")
+        need(encoder.stem_width > 0, "model.encoder.stem_width",
+             "is 0 in a dual_axis encoder", "give the convolution's width (SleepLM: 256)")
+    need(
+        encoder.missing == "masked" or encoder.kind == "dual_axis",
+        "model.encoder.missing", "is 'zeros' in a vit2d encoder", "use 'masked'",
+    )
+    if objective.caption > 0:
+        need(text.attention == "causal", "model.text.attention",
+             f"is {text.attention!r} under a caption objective",
+             "use 'causal': the decoder's text tokens must not see ahead")
+    need(
+        not (objective.contrastive > 0 and text.attention == "bidirectional"
+             and text.summary != "last"),
+        "model.text.summary", f"is {text.summary!r} in a bidirectional tower", "use 'last'",
+    )
+    if objective.contrastive > 0:
+        for name, width in (("signal_projection", encoder.width), ("text_projection", text.width)):
+            need(getattr(model, name) != "none" or width == model.embed_dim,
+                 f"model.{name}", f"is 'none', but width {width} is not embed_dim "
+                 f"{model.embed_dim}", "make them equal, or project")
 
 
 def load_experiment(path: str | Path) -> RunConfig:
@@ -347,7 +473,7 @@ def from_dict(kind: type, values: dict, where: object = "config") -> Any:
             "read it with the version of sleeplm_jax that wrote it",
         )
     made = {}
-    defaults = kind()
+    defaults, types = kind(), get_type_hints(kind)
     for name, value in values.items():
         default = getattr(defaults, name)
         if dataclasses.is_dataclass(default):
@@ -361,6 +487,9 @@ def from_dict(kind: type, values: dict, where: object = "config") -> Any:
                     "restore the run's own file",
                 )
             value = tuple(value) if wanted is list else value
+            member = (get_args(types[name]) or (None,))[0]
+            if wanted is list and dataclasses.is_dataclass(member):
+                value = tuple(from_dict(member, one, where) for one in value)
         made[name] = value
     return kind(**made)
 

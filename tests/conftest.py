@@ -16,7 +16,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Started in the background of a script, pytest and all it starts would ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ["tests.fixtures_corpus", "tests.fixtures_run", "tests.fixtures_simulator"]
+pytest_plugins = ["tests.fixtures_archives", "tests.fixtures_corpus", "tests.fixtures_run",
+                  "tests.fixtures_simulator"]
 
 
 def pytest_addoption(parser):

@@ -86,9 +86,14 @@ class FakeModel:
                     return np.eye(WIDTH)[STAGES.index(stage)] + self.noise * _hashed(text.encode())
         return _hashed(text.encode())
 
-    def caption(self, signal, channel_mask, kind, max_tokens=96):
-        assert kind in CAPTION_KINDS
-        return [f"fake {kind} words of {STAGES[s]}" for s in self.stages(signal)]
+    def caption(self, signal, channel_mask, kind):
+        return self.caption_night(signal, channel_mask, (kind,))[kind]
+
+    def caption_night(self, signal, channel_mask, kinds, progress=lambda share: None):
+        assert set(kinds) <= set(CAPTION_KINDS)
+        progress(1.0)
+        return {kind: [f"fake {kind} words of {STAGES[s]}" for s in self.stages(signal)]
+                for kind in kinds}
 
     def caption_nll(self, signal, channel_mask, text, prefix):
         """(1 + stage) nats a token, so that the signal decides the loss."""

@@ -10,7 +10,8 @@ from sleeplm_jax.config import SLEEPLM_CHANNELS
 
 
 def test_every_command_explains_itself(capsys):
-    for command in ("simulate", "inspect", "prepare", "tokenizer", "train", "evaluate", "describe"):
+    for command in ("simulate", "inspect", "prepare", "tokenizer", "train", "evaluate", "describe",
+                    "caption"):
         with pytest.raises(SystemExit) as stopped:
             main([command, "--help"])
         assert stopped.value.code == 0
@@ -95,3 +96,20 @@ def test_evaluate_and_describe_a_run(
     assert "reading sim-3-0004.edf" in said and "reading with the model: 100 %" in said
     assert "simulated" in out.read_text().lower()
     assert out.with_suffix(".png").stat().st_size > 10_000
+
+
+def test_caption_writes_a_line_for_every_epoch_and_kind(
+    trained_run, simulated_folder, tmp_path, capsys
+):
+    out = tmp_path / "captions.jsonl"
+    arguments = ["caption", str(trained_run), str(simulated_folder / "sim-3-0004.edf"), "--out",
+                 str(out), "--kinds", "brain+heart", "stage_event", "--max-tokens", "8"]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {line["kind"] for line in lines} == {"brain+heart", "stage_event"}
+    assert "epochs: 100 %" in said and f"{len(lines):,} texts in {out}" in said
+    assert main([*arguments, "--beams", "2", "--temperature", "1"]) == 2
+    assert "decoding.temperature" in capsys.readouterr().err
+    assert main([*arguments, "--kinds", "liver"]) == 2
+    assert "is no kind of caption" in capsys.readouterr().err

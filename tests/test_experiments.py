@@ -46,8 +46,8 @@ def test_a_config_survives_the_disk(tmp_path):
 
 
 def test_an_unknown_field_is_refused():
-    with pytest.raises(ConfigError, match="unknown fields .'momentum'. in OptimizerConfig"):
-        from_dict(RunConfig, to_dict(RunConfig()) | {"optimizer": {"momentum": 1}})
+    with pytest.raises(ConfigError, match="unknown fields .'warmth'. in OptimizerConfig"):
+        from_dict(RunConfig, to_dict(RunConfig()) | {"optimizer": {"warmth": 1}})
 
 
 @pytest.mark.parametrize(

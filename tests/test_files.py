@@ -1,18 +1,14 @@
-"""Places: one set of methods for a disk and for an object store."""
+"""Writing, copying and removing, on a disk and in object stores alike."""
 
-import builtins
 import json
 import os
-import subprocess
-import sys
 import uuid
 from pathlib import Path
 
 import pytest
 
-from sleeplm_jax import files
-from sleeplm_jax.errors import UserError
-from sleeplm_jax.files import RemotePath, place
+from sleeplm_jax import files, places
+from sleeplm_jax.places import RemotePath, place
 
 
 @pytest.fixture(params=["disk", "memory", "local"])
@@ -27,7 +23,7 @@ def folder(request, tmp_path):
 
 def test_what_is_written_is_read_listed_hashed_and_removed(folder):
     path = folder / "a" / "b.json"
-    assert not path.exists() and files.file_states(folder / "a") == {}
+    assert not path.exists() and places.file_states(folder / "a") == {}
     files.write_json(path, {"x": [1, "ä"]})
     assert json.loads(path.read_text(encoding="utf-8")) == {"x": [1, "ä"]}
     assert path.is_file() and (folder / "a").is_dir() and not path.is_dir()
@@ -36,16 +32,16 @@ def test_what_is_written_is_read_listed_hashed_and_removed(folder):
     files.write_atomically(folder / "a" / "c.npz", b"12345")
     assert sorted(p.name for p in (folder / "a").iterdir()) == ["b.json", "c.npz"]
     assert [p.name for p in (folder / "a").glob("*.npz")] == ["c.npz"]
-    states = files.file_states(folder / "a")
-    assert states["c.npz"][0] == files.file_size(folder / "a" / "c.npz") == 5
-    assert states["c.npz"] == files.file_state(folder / "a" / "c.npz")
+    states = places.file_states(folder / "a")
+    assert states["c.npz"][0] == places.file_size(folder / "a" / "c.npz") == 5
+    assert states["c.npz"] == places.file_state(folder / "a" / "c.npz")
     assert files.file_sha256(folder / "a" / "c.npz") == (
         "5994471abb01112afcc18159f6cc74b4f511b99806da59b3caf5a9c173cacfc5"
     )  # sha256sum of 12345
     with (folder / "a" / "c.npz").open("rb") as file:
         assert file.read(2) == b"12"
     wanted = [path, folder / "a" / "absent", folder / "a" / "c.npz"]
-    assert [(p.name, len(c)) for p, c in files.read_many(wanted)][1] == ("c.npz", 5)
+    assert [(p.name, len(c)) for p, c in places.read_many(wanted)][1] == ("c.npz", 5)
     path.unlink()
     path.unlink(missing_ok=True)
     with pytest.raises(FileNotFoundError):
@@ -56,7 +52,7 @@ def test_what_is_written_is_read_listed_hashed_and_removed(folder):
 
 
 def test_an_absent_file_is_a_file_not_found_with_its_name(folder):
-    for act in (lambda p: p.read_bytes(), lambda p: p.read_text(), files.file_state,
+    for act in (lambda p: p.read_bytes(), lambda p: p.read_text(), places.file_state,
                 files.file_sha256):  # fmt: skip
         with pytest.raises(FileNotFoundError) as caught:
             act(folder / "absent.json")
@@ -84,51 +80,6 @@ def test_leftovers_of_writers_are_removed(folder):
     assert [p.name for p in folder.iterdir()] == ["kept"]
 
 
-def test_addresses_survive_being_made_a_path():
-    pytest.importorskip("fsspec")
-    for text in ("memory://bucket/x/y", "local:///tmp/x"):
-        assert place(Path(text)) == place(text)
-        assert str(place(text)) == text and str(place(text) / "z") == f"{text}/z"
-        assert place(place(text)) == place(text)
-    assert place("file:///tmp/x") == place(Path("file:///tmp/x")) == Path("/tmp/x")
-    for text in ("plain/folder", "C:/data", "with:colon"):
-        assert place(text) == Path(text)
-
-
-def test_a_protocol_without_its_package_is_one_line(monkeypatch):
-    real = builtins.__import__
-
-    def absent(name, *arguments, **named):
-        if name.split(".")[0] in ("gcsfs", "s3fs"):
-            raise ImportError(name)
-        return real(name, *arguments, **named)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
-    for address, package in (("gs://b/c", "gcsfs"), ("s3://b/c", "s3fs")):
-        with pytest.raises(UserError, match=f"needs the package {package}.*pip install {package}"):
-            place(address)
-    with pytest.raises(UserError, match="no protocol that fsspec knows"):
-        place("nonsense://b/c")
-
-
-def test_what_a_store_says_is_one_line_with_the_address(monkeypatch):
-    from fsspec.implementations.memory import MemoryFileSystem
-
-    class Refused(Exception):
-        """As the stores' own exceptions are: no OSError."""
-
-    def refuse(*_, **__):
-        raise Refused("403\nAnonymous caller does not have storage.objects.get access")
-
-    monkeypatch.setattr(MemoryFileSystem, "cat_file", refuse)
-    monkeypatch.setattr(MemoryFileSystem, "pipe_file", refuse)
-    path = place("memory://private/x.json")
-    for act in (path.read_bytes, lambda: files.write_json(path, {})):
-        with pytest.raises(UserError, match="^memory://private/x.json: cannot be rea") as caught:
-            act()
-        assert "\n" not in str(caught.value) and "credentials" in str(caught.value)
-
-
 def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
     path = tmp_path / "x"
     files.write_atomically(path, b"old")
@@ -141,9 +92,3 @@ def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             files.write_atomically(path, b"new")
     assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["x"]
-
-
-def test_importing_it_loads_no_fsspec():
-    code = "import sys, sleeplm_jax.files\nprint('fsspec' in sys.modules)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
-    assert said.strip() == "False"

@@ -1,4 +1,4 @@
-"""Twenty captions of real epochs with their pictures, to be judged: docs/caption_examples.md.
+"""Twenty real epochs and six simulated ones with captions, to be judged: docs/caption_examples.md.
 
     python experiments/benchmarks/caption_examples.py --psg PSG
 
@@ -10,6 +10,7 @@ PSG is a folder with pieces of public recordings (`ucddb_eeg/`, `rsleep_nox/`,
 from __future__ import annotations
 
 import argparse
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from sleeplm_jax.physiology.artefacts import mark_artefacts
 from sleeplm_jax.physiology.measure import measure_night
 from sleeplm_jax.recordings.night import Night
 from sleeplm_jax.recordings.prepare import prepare_night
+from sleeplm_jax.recordings.simulator import simulate_night
 from sleeplm_jax.reports.caption_page import epoch_captions, epoch_picture
 from sleeplm_jax.reports.palette import STAGE_NAMES
 
@@ -27,7 +29,7 @@ DPI, COLOURS = 80, 20
 MOST_BYTES, MOST_IN_ALL = 60_000, 1_000_000
 SEED = 4
 
-HEAD = """# Twenty captions of real epochs
+HEAD = """# Captions of twenty real epochs, and of six simulated ones
 
 For a person to judge: do the sentences say what the pictures show? Made by
 
@@ -53,8 +55,17 @@ follow; a "stand-in" (* in the pictures) is a derivation in place of a missing o
 - slpdb: one minute of slp41, MIT-BIH Polysomnographic Database (Ichimaru and Moody 1999),
   PhysioNet, ODC-By 1.0.
 
-None of these pieces holds scored events beside signals, so none is shaded here.
+**What these real pieces lack.** None of them holds scored events beside signals, so none is shaded
+here. UCDDB 018 is one EEG alone, of unknown amplitude: bands, and no waves. Sleep-EDF's five
+minutes are of one person awake. Only NOX has eyes, belts, flow and oxygen, and nobody staged it. Events,
+desaturations, spindles, K complexes and REM sleep are therefore shown on six simulated epochs at
+the end, which are called so.
 """
+
+SIMULATED = """# Simulated epochs
+
+From a simulated night of a person with severe apnoea: made by this project, so that they show
+what a caption says of events and waves, and nothing about real sleep."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,35 @@ def varied(night: Night) -> list[tuple[int, str]]:
     return sorted(out)
 
 
+def eventful(night: Night, records: list[dict]) -> list[tuple[int, str]]:
+    """Of a simulated night: an apnoea with a desaturation, a hypopnoea that ends in an arousal, and
+    one epoch of each of four stages."""
+
+    def first(wanted) -> int:
+        return next(epoch for epoch, record in enumerate(records) if wanted(record))
+
+    def kinds(record) -> set[str]:
+        return {event["kind"] for event in record["events"]}
+
+    def most(stage: str, feature: str) -> int:
+        def count(epoch: int) -> float:
+            return sum(m["value"] for m in records[epoch]["measurements"]
+                       if m["feature"] == feature)
+
+        of = [e for e, record in enumerate(records) if record["stage"] == stage]
+        return max(of, key=lambda epoch: (count(epoch), -epoch))
+
+    chosen = [
+        (first(lambda r: kinds(r) >= {"obstructive_apnea", "desaturation"}), "apnoea"),
+        (first(lambda r: kinds(r) >= {"hypopnea", "arousal"}), "hypopnoea and arousal"),
+        (most("W", "blink_count"), "wake with most blinks"),
+        (most("N2", "spindle_count"), "N2 with most spindles"),
+        (most("N3", "slow_wave_share"), "N3 with most slow waves"),
+        (most("R", "rapid_eye_movement_count"), "REM with most eye movements"),
+    ]
+    return sorted(chosen)
+
+
 def these(*epochs: int):
     return lambda night: [(epoch, "") for epoch in epochs]
 
@@ -105,24 +145,33 @@ def write_page(psg: Path, out: Path) -> list[Path]:
     for old in pictures.glob("*.png"):
         old.unlink()
     lines, made = [HEAD], []
-    for piece in PIECES:
-        scoring = piece.scoring if piece.scoring in (None, "auto") else psg / piece.scoring
-        night = mark_artefacts(prepare_night(psg / piece.file, scoring=scoring))
-        records = measure_night(night)
-        for epoch, why in piece.epochs(night):
+
+    def show(key: str, name: str, night: Night, records: list[dict], epochs) -> None:
+        for epoch, why in epochs:
             number = len(made) + 1
             told = epoch_captions(night, records, epoch, seed=SEED)
-            title = f"{piece.title}, epoch {epoch}"
+            title = f"{name}, epoch {epoch}"
             png = epoch_picture(night, epoch, records[epoch], [], title, DPI, COLOURS)
-            path = pictures / f"{number:02d}_{piece.key}_{epoch}.png"
+            path = pictures / f"{number:02d}_{key}_{epoch}.png"
             path.write_bytes(png)
             made.append(path)
             lines.append(f"## {number}. {title}" + (f" ({why})" if why else ""))
             lines.append(f"![signals of {title}](images/captions/{path.name})")
-            first = not any(f"_{piece.key}_" in earlier.name for earlier in made[:-1])
+            first = not any(f"_{key}_" in earlier.name for earlier in made[:-1])
             wanted = (*CAPTION_KINDS, "context", *(["night"] if first else []))
             rows = [f"| `{kind}` | {text} |" for kind, text in told if kind in wanted]
             lines.append("\n".join(["| kind | caption |", "|---|---|", *rows]))
+
+    for piece in PIECES:
+        scoring = piece.scoring if piece.scoring in (None, "auto") else psg / piece.scoring
+        night = mark_artefacts(prepare_night(psg / piece.file, scoring=scoring))
+        show(piece.key, piece.title, night, measure_night(night), piece.epochs(night))
+    with tempfile.TemporaryDirectory() as folder:
+        path = simulate_night(folder, 3, 1.5, 11, people=("apnoea-severe",))
+        night = mark_artefacts(prepare_night(path))
+    lines.append(SIMULATED)
+    records = measure_night(night)
+    show("simulated", "Simulated night", night, records, eventful(night, records))
     (out / "caption_examples.md").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
     return made
 

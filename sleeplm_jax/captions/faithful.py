@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from decimal import Decimal
 
-from sleeplm_jax.captions.wording import templates
+from sleeplm_jax.captions.wording import STYLES, templates
 
 # Spelled-out quantities: a rewriting that brings or drops one changes a number.
 NUMBER_WORDS = (
@@ -24,6 +24,33 @@ NUMBER_WORDS = (
     "approximately around roughly exceeding elevated reduced high low normal abnormal severe mild "
     "moderate"
 ).split()
+# What a rewriting may be made of, besides the words of its original and of the templates' frames.
+# All other words are refused: a finding that nobody made ("restless", "fibrillation") is one.
+PLAIN_WORDS = frozenset((
+    "a an the this that these those it its they their there here he she his her which who whose "
+    "is are was were be been being has have had do does did can could may will would "
+    "and or but nor while whereas with without as at by for from in into of on onto out over "
+    "per through throughout to until up down within between during across among along after "
+    "before then when where than both each either neither all any every some other another only "
+    "also again still not no none never too so plus together "
+    "first next last later earlier same different respective respectively "
+    "epoch segment period window interval recording signal signals trace traces channel channels "
+    "lead leads electrode electrodes sensor patient sleeper person subject sleep asleep sleeping "
+    "stage staged staging stages scored scoring scorer score event events marked marks mark noted "
+    "note notes seen see sees shown show shows showing found find finds present presents observed "
+    "observe recorded records record reported reports report detected detects measured measures "
+    "measure registered registers registered indicates indicating indicate corresponds "
+    "corresponding reads read gives give given giving holds hold holding contains contain "
+    "containing includes including include exhibits exhibit displays display reveals reveal "
+    "has having reaches reaching reach ranges ranging range spans spanning span lasts lasting last "
+    "begins beginning begin began starts starting start ends ending end ended occurs occurring "
+    "occur occurred lies lying lie stays staying stay remains remaining remain runs running run "
+    "takes taking take makes making make comes coming come stands standing stand sits counted "
+    "counts count value values rate power share activity band bands level measurement measurements "
+    "breath breaths breathing beats beat cardiac heart respiratory respiration oxygen saturation "
+    "eeg eye eyes muscle body "
+    "time times part whole entire side back free absent absence usual usually"
+).split())
 _UNITS = {
     "%": ("%", "percent", "per cent"),
     "bpm": ("bpm", "beats per minute", "beats/min", "beats a minute"),
@@ -197,6 +224,12 @@ def differences(original: str, rewritten: str) -> list[str]:
         for text in (original, rewritten)
     ]
     out += [f"word of quantity {w!r} invented" for w in NUMBER_WORDS if words[1][w] > words[0][w]]
+    new = words[1].keys() - words[0].keys() - PLAIN_WORDS - _frame_words()
+    out += [f"word {w!r} is none of a caption's" for w in sorted(new) if len(w) > 1]
+    out += [
+        "a sentence without anything of the original"
+        for sentence in _sentences(rewritten) if not (quantities(sentence) or terms(sentence))
+    ]
     found = Counter(terms(original)), Counter(terms(rewritten))
     for term in sorted({*found[0], *found[1]}):
         repeatable = term in _STAGES or term in _CHANNELS or term in ("usual", "stand-in", "usable")
@@ -212,6 +245,23 @@ def differences(original: str, rewritten: str) -> list[str]:
     if not out:
         out += _confused(original, rewritten)
     return out
+
+
+@functools.cache
+def _frame_words() -> frozenset[str]:
+    """Words of the templates' sentences, without those that stand for a measured value."""
+    texts: list[str] = []
+    for style in STYLES:
+        t = templates(style)
+        texts += [*t["stage"]["texts"], *t["event"]["texts"], *t["no_events"]["texts"]]
+        texts += [text for group in t["missing"].values() for text in group]
+        for group in t["groups"].values():
+            texts += [text for frames in group["frames"].values() for text in frames]
+            for forms in group["features"].values():  # `described` are words for values
+                texts += [x for form, some in forms.items() if form != "described" for x in some]
+    texts += [name for names in (*_UNITS.values(), *_TERMS.values()) for name in names]
+    plain = (re.sub(r"\{.*?\}", " ", text).lower() for text in texts)
+    return frozenset(word for text in plain for word in re.findall(r"[a-z]+", text))
 
 
 def _without_terms(text: str) -> str:

@@ -54,7 +54,7 @@ def stated_window(record: dict) -> dict:
     """What a caption of a window's `record` states: {feature: what is said of it}, canonical.
 
     "window": [kind, number, complete, begin, end] (min); an index: [per hour, events, basis]; an
-    extreme: [value, minute from the window's begin]; hours: one value an hour, None where not
+    extreme: [value, minute of the recording]; hours: one value an hour, None where not
     known; positions: ["sleep" or "window", {word: share}]; "unknown": {why: features}; "notes";
     "rules", for the night.
     """
@@ -73,7 +73,7 @@ def stated_window(record: dict) -> dict:
             basis = m.get("basis", "scored")
             out[feature] = [_rounded(m["value"], INDEX_DECIMALS), m["count"], basis]
         elif feature in AT:
-            out[feature] = [value, _minutes(m["interval"][0] - begin)]
+            out[feature] = [value, _minutes(m["interval"][0])]
         elif feature in HOURS:
             hours.setdefault(feature, {})[int((m["interval"][0] - begin) // HOUR_S)] = value
         elif feature == "position_share":

@@ -30,11 +30,11 @@ DECIMALS = {
     "spindle_count": 0,
     "k_complex_count": 0,
     "slow_wave_count": 0,
-    "slow_wave_share": -1,
+    "slow_wave_share": 0,
     "slow_wave_amplitude": -1,
-    "alpha_share": -1,
+    "alpha_share": 0,
     "rapid_eye_movement_count": 0,
-    "slow_eye_movement_share": -1,
+    "slow_eye_movement_share": 0,
     "blink_count": 0,
     "heart_rate_min": 0,
     "heart_rate_max": 0,
@@ -62,7 +62,10 @@ NONE_OF_THESE = {
     "eeg_waves": ("spindle_count", "k_complex_count", "slow_wave_count"),
     "eye_movements": ("rapid_eye_movement_count", "slow_eye_movement_share", "blink_count"),
 }
-ZERO_UNSAID = frozenset((*sum(NONE_OF_THESE.values(), ()), "slow_wave_share", "alpha_share"))
+ZERO_UNSAID = frozenset((
+    *sum(NONE_OF_THESE.values(), ()), "slow_wave_share", "alpha_share",
+    "breath_interval_variability",  # under 0.05 s: no breathing is without any
+))
 # A signed feature is stated as one of two, each of the amount.
 SIGNED = {"heart_rate_trend": ("heart_rate_fall", "heart_rate_rise")}
 EVENT_DECIMALS = 1  # of an event's onset and end, s; a measurement's interval is in whole seconds
@@ -152,7 +155,10 @@ def _stated_events(record: dict) -> dict | None:
     return {
         "stage": record["stage"],
         "events": [[kind, onset, end] for onset, end, kind in sorted(events)],
-        "none_of": sorted(record["scored"]) if quiet else [],
+        # Arousals are scored in sleep: of wake their absence says nothing.
+        "none_of": sorted(
+            group for group in record["scored"] if record["stage"] != "W" or group != "arousal"
+        ) if quiet else [],
     }
 
 

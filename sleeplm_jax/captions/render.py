@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sleeplm_jax.captions.record import SLEEPLM_INPUT, stated
+from sleeplm_jax.captions.grounding import grounded_for
+from sleeplm_jax.captions.record import KIND_CHANNELS, SLEEPLM_INPUT, stated
 from sleeplm_jax.captions.wording import (
     STYLES,
     THROUGHOUT,
@@ -57,6 +58,23 @@ def say(content: dict, kind: str, rng: np.random.Generator, style: str = "defaul
 
 def _pick(rng: np.random.Generator, options: Sequence):
     return options[int(rng.integers(len(options)))]
+
+
+def say_missing(
+    record: dict, kind: str, rng: np.random.Generator, style: str = "default",
+    spec: SignalSpec | None = SLEEPLM_INPUT,
+) -> str | None:
+    """That no channel of `kind` is usable, where that is why `render` says nothing of it.
+
+    For a person who reads an epoch's captions; no model is trained on it.
+    """
+    if kind not in KIND_CHANNELS or stated(record, kind, spec) is not None:
+        return None
+    if spec is not None:
+        record = grounded_for(record, spec.channels, spec.rate)
+    names = [c for c in KIND_CHANNELS[kind] if c in record["missing"] and c != "HR"]
+    content = {"channels": {}, "missing": sorted(names), "stand_ins": []}
+    return _channels(content, rng, style) if names else None
 
 
 def _next(draw: int, options: Sequence) -> tuple[int, object]:

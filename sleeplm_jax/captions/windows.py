@@ -20,6 +20,8 @@ from sleeplm_jax.config import MOVEMENT, UNSCORED
 from sleeplm_jax.errors import CorpusError
 from sleeplm_jax.physiology.epochs import EPOCH_SECONDS
 from sleeplm_jax.physiology.event_indices import event_indices
+from sleeplm_jax.physiology.heart import BEATS, LOWEST_ECG_RATE, beat_times
+from sleeplm_jax.physiology.heart_variability import band_powers
 from sleeplm_jax.physiology.respiratory_events import ahi_by_rule, is_apnea, is_breathing
 from sleeplm_jax.physiology.sleep_time import SleepTime, sleep_time
 from sleeplm_jax.physiology.statistics import SLEEP_WAKE_ONLY, sleep_statistics
@@ -31,6 +33,9 @@ LEAST_KNOWN = 0.5  # share of a window's epochs that must be measured before it 
 UNUSABLE = "no usable signal"
 SELDOM = "usable in less than half of the window"
 WAKE_ONLY = "scored for sleep and wake only"
+NO_ECG, NO_ECG_TRACE = "no ECG", "a night file keeps no ECG trace"
+SELDOM_ECG = "no usable ECG in a part of the window"
+FEW_BEATS = "too few sinus beats in a row"
 NO_TRACE = "no desaturations scored, and a night file keeps no SpO2 trace"
 
 # Of sleep_statistics: feature, name there, unit.
@@ -58,7 +63,7 @@ SHARES = {"wake": 0, "n1": 1, "n2": 2, "n3": 3, "rem": 4, "movement": MOVEMENT,
 
 @dataclass(frozen=True)
 class Course:
-    """A night as its windows need it; `spo2` only where the recording's own trace is at hand."""
+    """A night as its windows need it; traces only where the recording's own are at hand."""
 
     stages: np.ndarray  # int8 [E]
     events: tuple[Event, ...]
@@ -69,7 +74,16 @@ class Course:
     cohort_flags: tuple[str, ...]
     simulated: bool
     spo2: Trace | None
+    ecg: Trace | None
+    known_beats: np.ndarray | None
     from_file: bool
+
+    @functools.cached_property
+    def beats(self) -> np.ndarray | None:
+        """Times of R peaks in s, looked for when first asked; None without an ECG."""
+        if self.known_beats is not None or self.ecg is None:
+            return self.known_beats
+        return beat_times(self.ecg)
 
     @property
     def sleep_wake_only(self) -> bool:
@@ -104,12 +118,15 @@ def course_of(night, records: Iterable[dict] | None = None) -> Course:
     events = tuple(Event(**e) if isinstance(e, dict) else e for e in night.events)
     about = night.provenance if isinstance(night.provenance, dict) else vars(night.provenance)
     traces = getattr(night, "traces", {})
+    ecg = traces.get("ECG")
     time = sleep_time(
         stages, about.get("lights_off_s"), about.get("lights_on_s"), traces.get("POS")
     )
     return Course(
         stages, events, found, time, night.rules, about.get("hypopnea_rule"),
-        tuple(about.get("cohort_flags", ())), bool(night.simulated), traces.get("SpO2"), held,
+        tuple(about.get("cohort_flags", ())), bool(night.simulated), traces.get("SpO2"),
+        ecg if ecg is not None and ecg.rate >= LOWEST_ECG_RATE else None,
+        None if held else night.extra.get(BEATS), held,
     )
 
 
@@ -172,6 +189,8 @@ def measure_window(course: Course, window: Window) -> dict:
         _counts(course, window, out)
     for curve in CURVES:
         _curve(course, window, curve, out)
+    if window.kind == "five_minutes":
+        _variability(course, window, out)
     _positions(course, window, out)
     return out.record()
 
@@ -308,6 +327,19 @@ def _curve(course: Course, window: Window, curve: tuple, out: _Filling) -> None:
             out.add(f"{name}_hour", part[np.isfinite(part)].mean(), unit, channel, span)
 
 
+def _variability(course: Course, window: Window, out: _Filling) -> None:
+    if course.beats is None:
+        out.lack("heart_rate_variability", NO_ECG_TRACE if course.from_file else NO_ECG)
+        return
+    records = course.records[window.begin : window.end]
+    usable = all("ECG" not in record["missing"] for record in records)
+    found = band_powers(course.beats, out.span[0]) if usable else {}
+    for feature, power in found.items():
+        out.add(feature, power, "ms²", "ECG")
+    if not found:
+        out.lack("heart_rate_variability", FEW_BEATS if usable else SELDOM_ECG)
+
+
 def _positions(course: Course, window: Window, out: _Filling) -> None:
     """Share of each position in the sleep of a night (in another window's time) where it is known.
 
@@ -348,6 +380,7 @@ NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "desaturation_count": (("SpO2",),), "arousal_count": (_CORTEX,),
     "arousal_index_in_bed": (_CORTEX,), "arousal_index_in_sleep": (_CORTEX,),
     "plm_index_scored": (("LEG-L", "LEG-R"),), "plm_index_series": (("LEG-L", "LEG-R"),),
+    "lf_power": (("ECG",),), "hf_power": (("ECG",),),
 }  # fmt: skip
 
 
@@ -368,7 +401,8 @@ def grounded_window(record: dict, channels: Iterable[str]) -> dict:
         return all(present & set(group) for group in groups)
 
     kept = [m for m in record["measurements"] if shows(m["feature"], m["channel"])]
-    sources = {"heart_rate": {"ECG", "HR"}, "spo2": {"SpO2"}, "position": {"POS"}}
+    sources = {"heart_rate": {"ECG", "HR"}, "spo2": {"SpO2"}, "position": {"POS"},
+               "heart_rate_variability": {"ECG"}}
     unknown = [
         u for u in record["unknown"]
         if (present & sources[u["feature"]] if u["feature"] in sources

@@ -7,15 +7,19 @@ import sys
 
 import tyro
 
+from sleeplm_jax.cli.captioning import caption
 from sleeplm_jax.cli.captions_check import captions_check
 from sleeplm_jax.cli.captions_show import captions_rewrite, captions_show
 from sleeplm_jax.cli.corpora import corpus_check, prepare, quality, tokenizer
+from sleeplm_jax.cli.exchange import export, import_run
+from sleeplm_jax.cli.model_show import model_list, model_show
 from sleeplm_jax.cli.models import describe, evaluate, train, train_with
 from sleeplm_jax.cli.montages import montage_check, montage_list, montage_report
 from sleeplm_jax.cli.recordings import fetch, inspect, simulate
 from sleeplm_jax.errors import Interrupted, UserError
 
-COMMANDS = (simulate, fetch, inspect, prepare, quality, tokenizer, train, evaluate, describe)
+COMMANDS = (simulate, fetch, inspect, prepare, quality, tokenizer, train, evaluate, describe,
+            caption, export)
 # `sleeplm NAME COMMAND`: what is said of NAME, and its commands.
 GROUPS = {
     "captions": (
@@ -24,6 +28,10 @@ GROUPS = {
         {"show": captions_show, "check": captions_check, "rewrite": captions_rewrite},
     ),
     "corpus": ("Check a corpus that `prepare` wrote.", {"check": corpus_check}),
+    "model": (
+        "Show what a model is made of and what it costs, without allocating it.",
+        {"show": model_show, "list": model_list},
+    ),
     "montage": (
         "Check montages: which label is which channel, and how far they reach in a cohort.",
         {"report": montage_report, "check": montage_check, "list": montage_list},
@@ -45,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         app = tyro.extras.SubcommandApp()
         for command in COMMANDS:
             app.command(command)
+        app.command(import_run, name="import")
         for name, (about, commands) in GROUPS.items():
             group = tyro.extras.SubcommandApp()
             for word, command in commands.items():

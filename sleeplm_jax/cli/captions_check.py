@@ -25,6 +25,8 @@ def captions_check(corpus: PathArgument, samples: int = 500, seed: int = 0) -> i
 
     if samples < 1:
         raise UserError("--samples", f"is {samples}", "give 1 or more")
+    if seed < 0:
+        raise UserError("--seed", f"is {seed}", "give 0 or more")
     opened = Corpus.open(corpus)
 
     total = sum(opened.samples(split) for split in opened.splits)

@@ -26,10 +26,12 @@ def captions_show(file: PathArgument, epoch: int, style: str = "default",
         montage: Name or YAML file of a montage; default: chosen by the labels found.
         trim: What of the recording is the night: lights, sleep or none (see `prepare`).
         seed: Of the wordings.
-        ungrounded: Say also what SleepLM's input does not show.
+        ungrounded: Say also what SleepLM's input does not show, of windows as of the epoch.
     """
     if out is not None and (out.suffix.lower() != ".png" or out.is_dir()):
         raise UserError(f"--out {out}", "names no PNG file", "give a name that ends in .png")
+    if seed < 0:
+        raise UserError("--seed", f"is {seed}", "give 0 or more")
     from sleeplm_jax.files import write_atomically
     from sleeplm_jax.physiology.artefacts import mark_artefacts
     from sleeplm_jax.physiology.measure import measure_night
@@ -87,6 +89,8 @@ def captions_rewrite(corpus: PathArgument, url: str, model: str, out: Path,
     for name, value in (("samples", samples), ("timeout", timeout), ("workers", workers)):
         if value is not None and not value > 0:
             raise UserError(f"--{name}", f"is {value:g}", "give a number above 0")
+    if seed < 0:
+        raise UserError("--seed", f"is {seed}", "give 0 or more")
     import numpy as np
 
     from sleeplm_jax.captions.render import render

@@ -119,16 +119,24 @@ def corpus_check(corpus: PathArgument) -> int:
     return 1 if any(check.findings for check in found) else 0
 
 
-def tokenizer(corpus: Path, vocab_size: int = 2048) -> int:
+def tokenizer(corpus: Path, vocab_size: int = 2048, bpe: Optional[Path] = None) -> int:
     """Train the corpus' sentencepiece tokenizer on the captions of its training split.
 
     Args:
         corpus: Folder that `prepare` wrote.
         vocab_size: At most this many tokens.
+        bpe: Take CLIP's tokenizer instead, of this bpe_simple_vocab_16e6.txt.gz: what training
+            further from SleepLM's weights needs.
     """
+    from sleeplm_jax.corpus.clip_bpe import clip_tokenizer
     from sleeplm_jax.corpus.manifest import Corpus
     from sleeplm_jax.corpus.tokenizer import train_tokenizer
 
-    made = train_tokenizer(Corpus.open(corpus), vocab_size=vocab_size)
+    opened = Corpus.open(corpus)
+    if bpe is None:
+        made = train_tokenizer(opened, vocab_size=vocab_size)
+    else:
+        made = clip_tokenizer(bpe, opened.hash)
+        made.save(opened.path)
     say(f"tokenizer of {made.vocab_size} tokens, hash {made.hash[:12]}, in {corpus}")
     return 0

@@ -77,17 +77,19 @@ def fetch(archive: Annotated[Optional[str], tyro.conf.Positional] = None,
     return 1 if done.failed else 0
 
 
-def inspect(file: PathArgument, json: bool = False, montage: Optional[str] = None) -> int:
+def inspect(file: PathArgument, json: bool = False, montage: Optional[str] = None,
+            scoring: Optional[Path] = None) -> int:
     """Show every signal of a recording and the canonical channels it resolves to.
 
     Args:
         file: EDF, EDF+ or BDF recording.
         json: Print JSON instead of tables.
         montage: Name or YAML file of a montage; default: chosen by the labels found.
+        scoring: Scoring file; default: the one found beside the recording, if any.
     """
-    from sleeplm_jax.recordings.prepare import inspect_recording
+    from sleeplm_jax.recordings.inspection import inspect_recording
 
-    found = inspect_recording(file, montage)
+    found = inspect_recording(file, montage, scoring=scoring)
     if json:
         print_json(found)
     else:

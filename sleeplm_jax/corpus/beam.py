@@ -18,7 +18,8 @@ from pathlib import Path
 from sleeplm_jax.corpus.jobs import NightJob, read_row
 from sleeplm_jax.corpus.pool import NightOutcome, one_thread, prepare_one
 from sleeplm_jax.errors import UserError
-from sleeplm_jax.files import Place, read_many, remove_folder, write_json
+from sleeplm_jax.files import remove_folder, write_json
+from sleeplm_jax.places import Place, read_many
 
 # In this process. "DirectRunner" is Beam's own choice, which may fetch a program to run.
 DEFAULT_FLAGS = "--runner=FnApiRunner"

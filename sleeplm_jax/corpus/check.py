@@ -21,7 +21,7 @@ from sleeplm_jax.corpus.progress import Progress
 from sleeplm_jax.corpus.splits import family, family_of_people, person
 from sleeplm_jax.corpus.tokenizer import ABOUT, Tokenizer, retrained
 from sleeplm_jax.errors import CorpusError
-from sleeplm_jax.files import Place, place
+from sleeplm_jax.places import Place, place
 from sleeplm_jax.recordings.channels import CHANNELS
 from sleeplm_jax.recordings.signals import robust_scale
 from sleeplm_jax.recordings.stages import EPOCH_S
@@ -258,6 +258,8 @@ def _tokenizer(corpus: Corpus) -> Check:
             "was trained on an earlier state of the corpus, whose splits may have been others; "
             f"run `sleeplm tokenizer --corpus {corpus.path}`",
         ))  # fmt: skip
+    if tokenizer.kind != Tokenizer.kind:
+        return Check(TOKENIZER, "a published vocabulary, which has read no corpus")
     again = retrained(corpus, tokenizer)
     if again is None:
         return Check(TOKENIZER, looked, (

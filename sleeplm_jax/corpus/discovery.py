@@ -11,7 +11,8 @@ from pathlib import Path
 
 from sleeplm_jax.corpus.nightfile import NIGHT_FORMAT
 from sleeplm_jax.errors import CorpusError
-from sleeplm_jax.files import Place, file_sha256
+from sleeplm_jax.files import file_sha256
+from sleeplm_jax.places import Place
 from sleeplm_jax.recordings.opening import SUFFIXES
 
 # The same night once more where an EDF of that name lies beside it (DCSM's psg.h5).
@@ -155,17 +156,18 @@ def _plain(text: str) -> str:
 def code_version() -> str:
     """Hash of the code and tables that turn a recording into a night file.
 
-    Covers recordings/ (montages too, not the simulator), physiology/ and what writes a night and
-    its row: any change there has the nights prepared again. Wording (captions/) is rendered in the
-    loader and does not count.
+    Covers recordings/ (not the simulator), physiology/ and what writes a night and its row: any
+    change there has the nights prepared again. Wording (captions/) is rendered in the loader and
+    does not count. Montages count for the nights that they read: see recordings/montage_hash.py.
     """
     package = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256(f"night format {NIGHT_FORMAT}\n".encode())
     paths = [package / "corpus" / f"{name}.py" for name in ("nightfile", "pool", "fingerprints")]
     for room in ("recordings", "physiology"):
         paths += sorted((package / room).rglob("*"))
+    left_out = {"simulator", "montages"}
     for path in paths:
         inside = path.relative_to(package)
-        if path.suffix in (".py", ".yaml", ".json") and "simulator" not in inside.parts:
+        if path.suffix in (".py", ".yaml", ".json") and not left_out & set(inside.parts):
             digest.update(f"{inside.as_posix()} {file_sha256(path)}\n".encode())
     return digest.hexdigest()

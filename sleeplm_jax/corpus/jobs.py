@@ -8,13 +8,16 @@ from pathlib import Path
 
 from sleeplm_jax.config import SignalSpec
 from sleeplm_jax.errors import UserError
-from sleeplm_jax.files import Place, file_sha256, file_state, read_many
+from sleeplm_jax.files import file_sha256
+from sleeplm_jax.places import Place, file_state, read_many
 from sleeplm_jax.recordings.night import Dialect
 from sleeplm_jax.recordings.trim import Trim
 
 # Of a night's provenance, what a file of subjects may say instead without anything being measured
 # otherwise.
 STATED = ("age", "sex", "bmi", "night_number")
+# Begins the setting `montage` where none was given: each recording's header chooses one.
+CHOSEN = "chosen by"
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,19 @@ class NightJob:
             name: None if path is None else [path.name, file_sha256(path)]
             for name, path in self.inputs().items()
         }
-        return {"settings": self.settings, "night": self.night, **hashes}
+        return {"settings": self.settings, "night": self.night, "table": self._table(), **hashes}
+
+    def _table(self) -> list[str] | None:
+        """[name, hash] of the packaged montage that the recording gets; None where one is given,
+        whose hash is among the settings."""
+        from sleeplm_jax.recordings.montage_hash import montage_sha256
+        from sleeplm_jax.recordings.montage_match import choose_montage
+        from sleeplm_jax.recordings.opening import open_recording
+
+        if self.montage is not None:
+            return None
+        chosen = choose_montage(open_recording(self.path), self.cohort)
+        return [chosen.name, montage_sha256(chosen)]
 
 
 def _further(recording: Path, scoring: Path | None) -> dict[str, Path]:
@@ -140,11 +155,20 @@ def is_current(row: dict | None, job: NightJob, there: dict[str, list]) -> bool:
         return (
             row is not None
             and row["made_of"]["settings"] == job.settings
+            and _same_table(row["made_of"]["table"])
             and row["state"] == job.state()
             and row["night_state"] == there.get(night_file(job.nights, job.night).name)
         )
-    except (OSError, KeyError, TypeError, UserError):
+    except (OSError, LookupError, TypeError, UserError):
         return False  # whatever is wrong, the worker will say it
+
+
+def _same_table(table: list[str] | None) -> bool:
+    """Whether a packaged montage still says what it said; which one a recording gets is decided by
+    its header and name, whose state is looked at, and by rules that are among the settings."""
+    from sleeplm_jax.recordings.montage_hash import packaged_sha256
+
+    return table is None or packaged_sha256(table[0]) == table[1]
 
 
 def holds(row: dict | None, made_of: dict, target: Place) -> bool:
@@ -163,7 +187,7 @@ def why_again(row: dict | None, made_of: dict) -> str:
     if row is None or not isinstance(row.get("made_of"), dict):
         return "no note of an earlier run"
     before, reasons = row["made_of"], []
-    for name in sorted((set(before) | set(made_of)) - {"settings", "night"}):
+    for name in sorted((set(before) | set(made_of)) - {"settings", "night", "table"}):
         old, new = before.get(name), made_of.get(name)
         if old == new:
             continue
@@ -171,13 +195,19 @@ def why_again(row: dict | None, made_of: dict) -> str:
             reasons.append(f"{name} {'found' if old is None else 'gone'}")
         else:
             reasons.append(f"{name} {'changed' if old[0] == new[0] else 'is another file'}")
+    old, new = before.get("table"), made_of["table"]
+    if old and new and old != new:
+        another = f"the montage {old[0]} changed" if old[0] == new[0] else "another montage"
+        reasons.append(another)
     settings = before.get("settings") or {}
     words = {"code": "the preparing code changed", "montage": "another montage",
              "spec": "other channels or rate", "cohort": "another cohort",
              "trim": "another trimming", "flags": "other flags"}  # fmt: skip
-    reasons += [
-        words.get(name, f"another {name}")
-        for name in dict.fromkeys((*made_of["settings"], *settings))
-        if settings.get(name) != made_of["settings"].get(name)
-    ]
+    both = (settings, made_of["settings"])
+    differ = [n for n in dict.fromkeys((*both[1], *both[0])) if both[0].get(n) != both[1].get(n)]
+    if all(str(one.get("montage")).startswith(CHOSEN) for one in both):
+        words["montage"] = "other rules for which montage a recording gets"
+        if "cohort" in differ:  # which has rules of its own
+            differ = [name for name in differ if name != "montage"]
+    reasons += [words.get(name, f"another {name}") for name in differ]
     return ", ".join(reasons) or "its night file is absent or damaged"

@@ -15,15 +15,8 @@ from sleeplm_jax.config import SignalSpec
 from sleeplm_jax.corpus.builder import SPLITS, open_shards
 from sleeplm_jax.corpus.selection import refuse_baseline
 from sleeplm_jax.errors import CorpusError
-from sleeplm_jax.files import (
-    Place,
-    RemotePath,
-    content_sha256,
-    copy_file,
-    file_sha256,
-    file_size,
-    place,
-)
+from sleeplm_jax.files import content_sha256, copy_file, file_sha256
+from sleeplm_jax.places import Place, RemotePath, file_size, place
 
 if TYPE_CHECKING:
     from sleeplm_jax.corpus.tokenizer import Tokenizer

@@ -17,7 +17,8 @@ import numpy as np
 
 from sleeplm_jax.config import CANONICAL_CHANNELS, SignalSpec
 from sleeplm_jax.errors import CorpusError
-from sleeplm_jax.files import Place, readable, write_atomically
+from sleeplm_jax.files import write_atomically
+from sleeplm_jax.places import Place, readable
 from sleeplm_jax.recordings.night import Night
 
 NIGHT_FORMAT = 2

@@ -20,14 +20,13 @@ from sleeplm_jax.corpus.progress import Progress
 from sleeplm_jax.errors import CorpusError
 from sleeplm_jax.files import (
     TEMPORARY,
-    Place,
-    RemotePath,
     content_sha256,
     copy_file,
     file_sha256,
     remove_folder,
     write_json,
 )
+from sleeplm_jax.places import Place, RemotePath
 
 PACKAGES = (
     "sleeplm_jax", "numpy", "scipy", "edfio", "mne", "sleepecg", "tensorflow-datasets",

@@ -122,14 +122,11 @@ def _unchanged(job: NightJob, row: dict, file: str, reason: str) -> PlannedNight
 
 
 def _headed(job: NightJob, file: str, kind: str, reason: str) -> PlannedNight:
-    from sleeplm_jax.recordings.montage import load_montage
-    from sleeplm_jax.recordings.montage_match import candidates, choose_montage
+    from sleeplm_jax.recordings.montage_match import candidates, montage_for
     from sleeplm_jax.recordings.opening import open_recording
 
     recording = open_recording(job.path)
-    montage = (
-        choose_montage(recording, job.cohort) if job.montage is None else load_montage(job.montage)
-    )
+    montage = montage_for(recording, job.montage, job.cohort)
     missing = tuple(
         name for name in job.spec.channels if next(candidates(recording, montage, name), None)
         is None

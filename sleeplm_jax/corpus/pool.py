@@ -23,8 +23,9 @@ from sleeplm_jax.corpus.fingerprints import signals_sha256
 from sleeplm_jax.corpus.jobs import STATED, NightJob, holds, night_file, row_file
 from sleeplm_jax.corpus.nightfile import quantise, write_night
 from sleeplm_jax.errors import UserError
-from sleeplm_jax.files import Place, file_sha256, file_state, write_json
+from sleeplm_jax.files import file_sha256, write_json
 from sleeplm_jax.parallel.workers import worker_pool
+from sleeplm_jax.places import Place, file_state
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sleeplm_jax.config import SignalSpec
 from sleeplm_jax.corpus.discovery import Found, code_version, find_recordings, unlisted
-from sleeplm_jax.corpus.jobs import NightJob, is_current, read_rows
+from sleeplm_jax.corpus.jobs import CHOSEN, NightJob, is_current, read_rows
 from sleeplm_jax.corpus.manifest import Corpus
 from sleeplm_jax.corpus.packing import commit, corpus_hash, is_there, tidy
 from sleeplm_jax.corpus.pool import NightOutcome, default_workers, run_nights
@@ -28,17 +28,10 @@ from sleeplm_jax.corpus.splits import assign, read_splits
 from sleeplm_jax.corpus.subjects import Named, named_row, read_subjects
 from sleeplm_jax.corpus.summary import summary
 from sleeplm_jax.errors import CorpusError
-from sleeplm_jax.files import (
-    TEMPORARY,
-    Place,
-    content_sha256,
-    file_states,
-    only_writer,
-    place,
-    remove_leftovers,
-    write_csv,
-)
+from sleeplm_jax.files import TEMPORARY, content_sha256, only_writer, remove_leftovers, write_csv
+from sleeplm_jax.places import Place, file_states, place
 from sleeplm_jax.recordings.montage import cohort_montages, load_montage, packaged_montages
+from sleeplm_jax.recordings.montage_hash import choice_sha256, montage_sha256
 from sleeplm_jax.recordings.prepare import TRIM
 from sleeplm_jax.recordings.trim import Trim
 
@@ -98,8 +91,8 @@ def survey(
 ) -> Survey:
     """Looks at recordings and corpus without writing anything; arguments as `prepare_corpus`."""
     out = place(out)
-    if montage is not None:
-        load_montage(montage)  # a mistake in it is the user's, not every recording's
+    # A mistake in it is the user's, not every recording's.
+    given = None if montage is None else montage_sha256(load_montage(montage))
     problems: list[OSError] = []
     found = find_recordings(recordings, leave_out=out, unreadable=problems)
     found, selection = select(found, selection_file) if selection_file else (found, None)
@@ -116,7 +109,8 @@ def survey(
     settings = {
         "code": code_version(), "cohort": cohort,
         "spec": content_sha256(dataclasses.asdict(spec)),
-        "montage": _montage_hash(montage), "trim": content_sha256(dataclasses.asdict(trim)),
+        "montage": given or f"{CHOSEN} {choice_sha256(cohort)}",
+        "trim": content_sha256(dataclasses.asdict(trim)),
     }
     jobs = [
         NightJob(
@@ -284,14 +278,6 @@ def _refuse_other_folder(nights: Place, found: list[Found], there: dict[str, lis
             f"holds other files ({', '.join(foreign[:3])}), and a corpus keeps its own there",
             "give --out a new folder, or the corpus' own",
         )
-
-
-def _montage_hash(montage: Path | str | None) -> str | None:
-    """A user's montage file enters the nights' keys by content, a packaged one by its name."""
-    if montage is None:
-        return None
-    path = Path(montage)
-    return content_sha256(path.read_text(encoding="utf-8")) if path.is_file() else str(montage)
 
 
 def _write_failures(out: Place, failures: list[Failure]) -> None:

@@ -11,7 +11,8 @@ from sleeplm_jax.corpus.discovery import Found
 from sleeplm_jax.corpus.jobs import STATED, night_file, row_file
 from sleeplm_jax.corpus.nightfile import restate_person
 from sleeplm_jax.errors import CorpusError
-from sleeplm_jax.files import Place, file_sha256, file_state, write_json
+from sleeplm_jax.files import file_sha256, write_json
+from sleeplm_jax.places import Place, file_state
 from sleeplm_jax.recordings.header_person import AGES, SEXES
 from sleeplm_jax.recordings.montage_subjects import BMIS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sleeplm_jax.corpus.builder import SPLITS
 from sleeplm_jax.corpus.manifest import Corpus
-from sleeplm_jax.files import Place
+from sleeplm_jax.places import Place
 
 
 def summary(corpus: Corpus, unnamed: int, failed: int, failures: Place) -> list[str]:

@@ -1,7 +1,8 @@
 """The text tokenizer: sentencepiece BPE with byte fallback, trained on a corpus' own captions.
 
 `<corpus>/tokenizer.model` is sentencepiece's file, `<corpus>/tokenizer.json` says what it was
-trained on. Its hash goes into every checkpoint.
+trained on. Its hash goes into every checkpoint. A second kind behind the same interface is CLIP's
+(clip_bpe.py): padding is 0 in both, the other marks are properties.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import numpy as np
 
 from sleeplm_jax.config import CAPTION_KINDS
 from sleeplm_jax.corpus.manifest import Corpus
-from sleeplm_jax.errors import CorpusError
-from sleeplm_jax.files import Place, file_sha256, place, write_atomically, write_json
+from sleeplm_jax.errors import CorpusError, UserError
+from sleeplm_jax.files import file_sha256, write_atomically, write_json
+from sleeplm_jax.places import Place, place
 
 MODEL, ABOUT = "tokenizer.model", "tokenizer.json"
 TOKENIZER_FORMAT = 1
@@ -31,6 +33,14 @@ LARGEST_VOCAB = 1 << 20  # templates give a few thousand pieces at most
 # and one of the whole record, so that one tokenizer serves every setting of DataConfig.
 WORDINGS = 4
 MAX_SENTENCES = 60_000  # templates repeat: more of them changed no merge that mattered
+# How numbers are cut, as sentencepiece's options. By its own settings a sign after a letter is
+# apart too: two pieces for "bpm,".
+_FREE = {"split_digits": False, "split_by_number": False, "split_by_unicode_script": False}
+NUMBERS = {
+    "whole": _FREE,  # "68%," may be one piece
+    "apart": _FREE | {"user_defined_symbols": ["%", ","]},  # "68", "%", ","
+    "digits": _FREE | {"split_digits": True},  # "6", "8", "%,"; SleepLM's, CLIP's, cuts all three
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,7 @@ class Tokenizer:
 
     model: bytes
     about: dict[str, Any]
+    kind = "sentencepiece"
 
     @classmethod
     def load(cls, path: str | Place) -> Tokenizer:
@@ -72,9 +83,11 @@ class Tokenizer:
             if not isinstance(about["corpus"], str):
                 raise TypeError("corpus is no hash")
             about["settings"]
-            made = cls(model, about)
+            made = _class_of(about.get("kind", cls.kind))(model, about)
             made.vocab_size  # noqa: B018  parses the model
-        except (KeyError, TypeError, RuntimeError) as error:
+        except UserError:  # CLIP's needs a package
+            raise
+        except Exception as error:  # each library has its own for a damaged model
             finding = " ".join(str(error).split())[:120]
             raise CorpusError(
                 folder / MODEL, f"is damaged ({type(error).__name__}: {finding})", train
@@ -87,7 +100,8 @@ class Tokenizer:
         write_json(folder / ABOUT, self.about)
 
     @functools.cached_property
-    def _processor(self) -> Any:
+    def processor(self) -> Any:
+        """The library's own object: sentencepiece's here."""
         import sentencepiece
 
         return sentencepiece.SentencePieceProcessor(model_proto=self.model)
@@ -97,8 +111,25 @@ class Tokenizer:
 
     @property
     def hash(self) -> str:
-        """Hex SHA-256 of the sentencepiece model."""
+        """Hex SHA-256 of `model`."""
         return self.about["sha256"]
+
+    @property
+    def pad_id(self) -> int:
+        return PAD
+
+    @property
+    def bos_id(self) -> int:
+        return BOS
+
+    @property
+    def eos_id(self) -> int:
+        return EOS
+
+    @property
+    def unwritten(self) -> tuple[int, ...]:
+        """Ids that no caption holds, whatever a model says."""
+        return PAD, BOS
 
     @property
     def corpus_hash(self) -> str:
@@ -106,19 +137,19 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        return self._processor.get_piece_size()
+        return self.processor.get_piece_size()
 
     def ids(self, text: str) -> list[int]:
         """Token ids of `text` without bos and eos, as many as it takes."""
-        return self._processor.encode(text)
+        return self.processor.encode(text)
 
     def encode(self, text: str, length: int) -> np.ndarray:
         """int32 [length]: bos, the text, eos, then padding; a longer text is cut before its eos."""
         if length < 2:
             raise ValueError(f"length {length} has no room for bos and eos")
         ids = self.ids(text)[: length - 2]
-        row = np.full(length, PAD, np.int32)
-        row[0], row[1 : 1 + len(ids)], row[1 + len(ids)] = BOS, ids, EOS
+        row = np.full(length, self.pad_id, np.int32)
+        row[0], row[1 : 1 + len(ids)], row[1 + len(ids)] = self.bos_id, ids, self.eos_id
         return row
 
     def decode(self, ids: np.ndarray | list[int]) -> str:
@@ -129,19 +160,30 @@ class Tokenizer:
                 break
             if EOS < token < self.vocab_size and token != UNK:
                 kept.append(token)
-        return self._processor.decode(kept)
+        return self.processor.decode(kept)
+
+
+def _class_of(kind: str) -> type[Tokenizer]:
+    if kind == Tokenizer.kind:
+        return Tokenizer
+    from sleeplm_jax.corpus.clip_bpe import ClipTokenizer
+
+    if kind != ClipTokenizer.kind:
+        raise ValueError(f"unknown kind {kind!r}")
+    return ClipTokenizer
 
 
 def train_tokenizer(
     corpus: Corpus,
     vocab_size: int = 2048,
     seed: int = 0,
-    split_digits: bool = False,
+    numbers: str = "whole",
     max_sentences: int = MAX_SENTENCES,
 ) -> Tokenizer:
     """Trains a tokenizer on captions of the corpus' train split and saves it in its folder.
 
-    The vocabulary gets at most `vocab_size` pieces, fewer when the text has no more to merge.
+    The vocabulary gets at most `vocab_size` pieces, fewer when the text has no more to merge;
+    `numbers` is one of NUMBERS.
     The same corpus, settings and captions give the same bytes; training again is skipped then.
     Raises CorpusError when the corpus has nothing to train on or the vocabulary is too small.
     """
@@ -155,7 +197,7 @@ def train_tokenizer(
     if vocab_size > LARGEST_VOCAB:
         raise CorpusError("--vocab-size", f"is {vocab_size}", f"give at most {LARGEST_VOCAB}")
     settings = {
-        "vocab_size": vocab_size, "seed": seed, "split_digits": split_digits,
+        "vocab_size": vocab_size, "seed": seed, "numbers": numbers,
         "max_sentences": max_sentences, "wordings": WORDINGS, "captions": captions_version(),
         "sentencepiece": sentencepiece.__version__,
     }
@@ -185,10 +227,9 @@ def trained(corpus: Corpus, settings: dict[str, Any]) -> Tokenizer:
             vocab_size=settings["vocab_size"], hard_vocab_limit=False, byte_fallback=True,
             pad_id=PAD, bos_id=BOS, eos_id=EOS, unk_id=UNK,
             normalization_rule_name="identity", remove_extra_whitespaces=False,
-            # Else a point, a per cent sign or a letter ends a piece: "0.2" takes three, "68%" two.
-            split_digits=settings["split_digits"], split_by_number=settings["split_digits"],
-            split_by_unicode_script=settings["split_digits"], num_threads=1, minloglevel=2,
-            input_sentence_size=0, shuffle_input_sentence=False,
+            # All letters: the few rare ones that are left out by default cost three bytes each.
+            character_coverage=1.0, num_threads=1, minloglevel=2, input_sentence_size=0,
+            shuffle_input_sentence=False, **NUMBERS[settings["numbers"]],
         )
     except RuntimeError as error:
         if sentences.count:
@@ -221,6 +262,8 @@ def retrained(corpus: Corpus, tokenizer: Tokenizer) -> Tokenizer | None:
     now = {"captions": captions_version(), "sentencepiece": sentencepiece.__version__,
            "wordings": WORDINGS}  # fmt: skip
     if any(settings.get(name) != value for name, value in now.items()):
+        return None
+    if settings.get("numbers") not in NUMBERS:
         return None
     return trained(corpus, settings)
 

@@ -88,7 +88,7 @@ def generated(
     """
     from sleeplm_jax.captions.check import grade
 
-    said = model.caption(signal, channel_mask, kind, max_tokens=model.config.data.text_length)
+    said = model.caption(signal, channel_mask, kind)
     result = grade(said, records, kind, spec)
     if len(records) > 1:
         turn = len(records) // 2

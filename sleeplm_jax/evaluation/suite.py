@@ -32,7 +32,7 @@ PROBE_VALIDATION = 1024
 RETRIEVAL_SAMPLES = 512
 CAPTION_SAMPLES = 256  # a kind, of the split
 UNIGRAM_SAMPLES = 2048  # of the training split
-GENERATED_SAMPLES = 64  # a kind, of CAPTION_SAMPLES: greedy decoding is slow
+GENERATED_SAMPLES = 64  # a kind, of CAPTION_SAMPLES: one batch of the decoder
 
 
 def evaluate(

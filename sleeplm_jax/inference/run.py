@@ -1,27 +1,29 @@
 """A trained run, loaded for use.
 
-Shapes: N samples, C channels, T samples in time, L text, K prefix slots, D embedding, F features.
+Shapes: N samples, C channels, T samples in time, L text, P prompts, K prefix slots, D embedding,
+F features.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from sleeplm_jax.checkpoints import Checkpoints
-from sleeplm_jax.config import CAPTION_KINDS, PREFIX_LENGTH, RunConfig, SignalSpec, load_config
-from sleeplm_jax.corpus.tokenizer import BOS, EOS, PAD, Tokenizer
+from sleeplm_jax.config import CAPTION_KINDS, RunConfig, SignalSpec, load_config
+from sleeplm_jax.corpus.tokenizer import Tokenizer
 from sleeplm_jax.errors import CheckpointError
+from sleeplm_jax.inference.generation import GREEDY, Decoding, Words, generate
+from sleeplm_jax.inference.prompts import prompt, prompt_numbers
 from sleeplm_jax.models.build import bind, create, graph_of
+from sleeplm_jax.models.decoding import observe
 from sleeplm_jax.objectives.caption import caption_nll
-from sleeplm_jax.objectives.contrastive import MAX_LOG_SCALE
 
 
 class Model:
@@ -37,17 +39,23 @@ class Model:
             lambda p, text: bind(self._graph, p).encode_text(text)["embedding"]
         )
         self._nll = jax.jit(self._caption_nll)
-        self._generate = jax.jit(self._greedy, static_argnames="length")
+        self._observe = jax.jit(lambda p, *x: observe(bind(self._graph, p), *x))
+        self._generate = jax.jit(self._write, static_argnames=("decoding", "length"))
 
     @property
     def spec(self) -> SignalSpec:
         return self.config.model.spec
 
     @property
+    def parameters(self) -> dict:
+        """As `models.build.create` gives them."""
+        return self._parameters
+
+    @property
     def logit_scale(self) -> float:
         """What cosines are multiplied with before a softmax, as learned."""
         self._need("has no temperature", "contrastive")
-        return math.exp(min(float(self._parameters["logit_scale"]), MAX_LOG_SCALE))
+        return math.exp(float(self._parameters["logit_scale"]))
 
     @classmethod
     def load(cls, folder: str | Path, step: int | Literal["best", "latest"] = "best",
@@ -117,15 +125,69 @@ class Model:
         return self._batched(self._embed_text, ids)
 
     def caption(self, signal: np.ndarray, channel_mask: np.ndarray, kind: str,
-                max_tokens: int = 96) -> list[str]:
-        """Greedy captions of one kind (of CAPTION_KINDS), one a sample."""
+                decoding: Decoding = GREEDY) -> list[str]:
+        """A caption of one kind a sample: of CAPTION_KINDS, or two of them as "brain+heart"."""
+        return self.caption_night(signal, channel_mask, (kind,), decoding)[kind]
+
+    def caption_night(
+        self, signal: np.ndarray, channel_mask: np.ndarray, kinds: Sequence[str] = CAPTION_KINDS,
+        decoding: Decoding = GREEDY, progress: Callable[[float], None] = lambda share: None,
+    ) -> dict[str, list[str]]:
+        """Captions of several kinds, one a sample each; of several samples the first."""
+        texts, _ = self.generate(
+            signal, channel_mask, np.stack([prompt(kind) for kind in kinds]), decoding,
+            progress=progress,
+        )
+        return {
+            kind: [self.tokenizer.decode(row) for row in texts[:, number, 0]]
+            for number, kind in enumerate(kinds)
+        }
+
+    def generate(
+        self, signal: np.ndarray, channel_mask: np.ndarray, prompts: np.ndarray,
+        decoding: Decoding = GREEDY, *, wanted: np.ndarray | None = None,
+        index: np.ndarray | None = None, progress: Callable[[float], None] = lambda share: None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids `int32 [N, P, samples, L]` and their scores `f32 [N, P, samples]` (of
+        inference.generation.generate) of `signal [N, C, T]` for `prompts int [P, K]`.
+
+        wanted: `bool [N, P]`, where texts are asked for; the others hold the start alone. index:
+        `int [N]`, what a sample's draws hang on beside its prompt and the seed; default: 0 to
+        N - 1. Each signal is encoded once for all prompts. `progress` is told the share done.
+        """
         self._need("writes no captions", "caption")
-        length = min(max_tokens, self.config.data.text_length)
-        prefix = np.full((len(signal), PREFIX_LENGTH), -1, np.int32)
-        prefix[:, 0] = CAPTION_KINDS.index(kind)
-        generate = functools.partial(self._generate, length=length)
-        ids = self._batched(generate, signal, channel_mask, prefix)
-        return [self.tokenizer.decode(row) for row in ids]
+        most, n, asked = self.config.data.text_length, len(signal), len(prompts)
+        length = min(decoding.max_tokens or most, most)
+        wanted = np.ones((n, asked), bool) if wanted is None else wanted
+        index = np.arange(n) if index is None else np.asarray(index)
+        draws = (index[:, None] * 64 + prompt_numbers(prompts)).astype(np.uint32)
+        texts = np.full((n, asked, decoding.samples, length), self.tokenizer.pad_id, np.int32)
+        scores = np.zeros(texts.shape[:3], np.float32)
+        rows = max(1, self.batch_size // decoding.lanes)
+        # Few epochs: all prompts in one loop, whose cost is reading the weights. Many: a prompt at
+        # a time, since the kinds' texts differ in length and a loop lasts as long as its longest.
+        together = asked if n * asked <= rows else 1
+        size = min(1 << max(n - 1, 0).bit_length(), rows)
+        for first in range(0, n, size):
+            part = slice(first, first + size)
+            seen = self._observe(
+                self._parameters, _filled(signal[part], size), _filled(channel_mask[part], size)
+            )
+            for start in range(0, asked, together):
+                some = slice(start, start + together)
+                here = np.zeros((size, len(prompts[some])), bool)
+                here[: n - first] = wanted[part, some]
+                out = self._generate(
+                    self._parameters, seen,
+                    np.broadcast_to(prompts[some], (size, *prompts[some].shape)).astype(np.int32),
+                    here.reshape(-1), _filled(draws[part, some], size).reshape(-1),
+                    np.uint32(decoding.seed), decoding=decoding, length=length,
+                )
+                for target, found in zip((texts, scores), jax.device_get(out), strict=True):
+                    found = found.reshape(*here.shape, *found.shape[1:])
+                    target[part, some] = found[: n - first]
+                progress((first + (start + together) / asked * min(size, n - first)) / n)
+        return texts, scores
 
     def caption_nll(self, signal, channel_mask, text, prefix) -> tuple[np.ndarray, np.ndarray]:
         """Teacher-forced `(summed nll f32 [N], predicted tokens int [N])` of `text int32 [N, L]`
@@ -143,33 +205,15 @@ class Model:
         model = bind(self._graph, parameters)
         seen = model.encode_signal(signal, channel_mask)["caption_tokens"]
         tokens = model.encode_text(text)["tokens"][:, :-1]
-        return caption_nll(model.decode(tokens, prefix, seen), text)
+        kernel = model.decoder.logits.kernel[...]
+        return caption_nll(model.hidden(tokens, prefix, seen), kernel, text)
 
-    def _greedy(self, parameters, signal, channel_mask, prefix, *, length):
-        """Greedy decoding, every step over the whole text so far; `int32 [B, length]`."""
-        model = bind(self._graph, parameters)
-        seen = model.encode_signal(signal, channel_mask)["caption_tokens"]
-        batch = signal.shape[0]
-        # Rows beyond the tokenizer's vocabulary pad the logits' width and are never a word.
-        words = jnp.arange(self.config.model.vocab_size) < self.tokenizer.vocab_size
-        words = words.at[jnp.array([PAD, BOS])].set(False)
-
-        def body(carry):
-            text, position, done = carry
-            # Tower and decoder are causal: what stands after `position` cannot reach it.
-            tokens = model.encode_text(text)["tokens"]
-            logits = model.decode(tokens, prefix, seen)[:, position]
-            best = jnp.argmax(jnp.where(words, logits, -jnp.inf), -1).astype(text.dtype)
-            best = jnp.where(done, PAD, best)
-            text = text.at[:, position + 1].set(best)
-            return text, position + 1, done | (best == EOS)
-
-        def going(carry):
-            _, position, done = carry
-            return (position < length - 1) & ~done.all()
-
-        text = jnp.full((batch, length), PAD, jnp.int32).at[:, 0].set(BOS)
-        return jax.lax.while_loop(going, body, (text, 0, jnp.zeros(batch, bool)))[0]
+    def _write(self, parameters, seen, prompts, wanted, index, seed, *, decoding, length):
+        words = Words.of(self.tokenizer, self.config.model.vocab_size)
+        return generate(
+            bind(self._graph, parameters), seen, prompts, wanted, index, seed, decoding, words,
+            length,
+        )
 
     def _need(self, lacks: str, objective: str) -> None:
         if getattr(self.config.objective, objective) <= 0:
@@ -184,8 +228,12 @@ class Model:
         for start in range(0, len(arrays[0]), self.batch_size):
             part = [a[start:start + self.batch_size] for a in arrays]
             n = len(part[0])
-            if n < self.batch_size:
-                part = [np.concatenate([a, np.repeat(a[:1], self.batch_size - n, 0)]) for a in part]
+            part = [_filled(a, self.batch_size) for a in part]
             out = jax.device_get(function(self._parameters, *part))
             pieces.append(jax.tree.map(lambda x, n=n: x[:n], out))
         return jax.tree.map(lambda *x: np.concatenate(x), *pieces)
+
+
+def _filled(rows: np.ndarray, size: int) -> np.ndarray:
+    """`rows` brought to `size` rows by repeating the first: one compiled shape for all batches."""
+    return np.concatenate([rows, np.repeat(rows[:1], size - len(rows), 0)])

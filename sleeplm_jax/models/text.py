@@ -1,85 +1,78 @@
-"""Text tower and cross-attending decoder, after CoCa and SleepLM's modality-prefixed ReCoCa.
+"""Unimodal text tower, after CoCa, SleepLM and SigLIP.
 
-Shapes: B batch, L text tokens, K prefix tokens, D width, Q signal tokens, V vocabulary.
+Shapes: B batch, L text tokens, D width, V vocabulary.
 Token ids: pad 0, bos 1, eos 2 (the corpus' tokenizer fixes them).
 """
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sleeplm_jax.config import CAPTION_KINDS, TextConfig
-from sleeplm_jax.models.layers import Stack, layer_norm
+from sleeplm_jax.config import TextConfig
+from sleeplm_jax.models.attention_mask import Mask
+from sleeplm_jax.models.layers import Block, Stack, layer_norm
 
 PAD = 0
 
 
 class TextEncoder(nnx.Module):
-    """Causal tower with a learned summary token at the end, which sees every real token.
+    """`text [B, L]` -> `(summary [B, D], tokens [B, L, D])`.
 
-    Returns `(summary [B, D], tokens [B, L, D])`; tokens are causal, so that the decoder that
-    reads them cannot see ahead.
+    `summary` says where the text's one vector is read (TextConfig.summary), None that there is
+    none. Tokens leave without a norm; in a causal tower they see only the past, so that the
+    decoder that reads them cannot see ahead.
     """
 
-    def __init__(self, config: TextConfig, vocab: int, length: int, *, dtype, remat, rngs):
-        self.dtype = dtype
+    def __init__(self, config: TextConfig, vocab: int, length: int, *, summary, dtype, remat,
+                 kernel="auto", rngs):
+        self.dtype, self.summary = dtype, summary
+        self.causal = config.attention == "causal"
         normal = nnx.initializers.normal
         self.token_embedding = nnx.Param(normal(0.02)(rngs.params(), (vocab, config.width)))
-        self.position_embedding = nnx.Param(normal(0.01)(rngs.params(), (length + 1, config.width)))
-        self.summary_token = nnx.Param(normal(0.01)(rngs.params(), (config.width,)))
-        self.stack = Stack(
-            config.depth, config.width, config.heads, config.mlp_ratio,
-            dtype=dtype, remat=remat, rngs=rngs,
+        places = length + (summary in ("token", "shifted"))
+        self.position_embedding = nnx.Param(normal(0.01)(rngs.params(), (places, config.width)))
+        if summary in ("token", "shifted"):
+            self.summary_token = nnx.Param(normal(0.01)(rngs.params(), (config.width,)))
+
+        def block(rngs):
+            return Block(
+                config.width, config.heads, config.mlp_ratio, mlp=config.mlp,
+                epsilon=config.norm_epsilon, kernel=kernel, dtype=dtype, rngs=rngs,
+            )
+
+        self.stack = Stack(block, config.depth, remat=remat, rngs=rngs)
+        if summary:
+            self.norm = layer_norm(config.width, config.norm_epsilon, rngs=rngs)
+
+    def embed(self, text, start=0) -> jax.Array:
+        """Token plus position embeddings `[B, L, D]`; `start` is the first token's position."""
+        places = jax.lax.dynamic_slice_in_dim(
+            self.position_embedding[...], start, text.shape[1]
         )
-        self.norm = layer_norm(config.width, rngs=rngs)
+        return (self.token_embedding[...][text] + places).astype(self.dtype)
 
     def __call__(self, text):
         batch, length = text.shape
-        x = self.token_embedding[...][text]
-        summary = jnp.broadcast_to(self.summary_token[...], (batch, 1, x.shape[-1]))
+        x = self.embed(text)
+        if self.summary not in ("token", "shifted"):
+            # SigLIP's tower reads its padding too.
+            keys = text != PAD if self.summary is None else None
+            x = self.stack(x, Mask(causal=True, keys=keys) if self.causal else None)
+            return (self.norm(x[:, -1]) if self.summary else None), x
         positions = self.position_embedding[...]
-        # The summary keeps one position (the last row) however long the text, so a shorter
-        # input at inference means the same as the padded one in training.
-        places = jnp.concatenate([positions[:length], positions[-1:]])
-        x = (jnp.concatenate([x, summary], 1) + places).astype(self.dtype)
-        causal = jnp.tril(jnp.ones((length + 1, length + 1), bool))
-        real = jnp.concatenate([text != PAD, jnp.ones((batch, 1), bool)], 1)
-        x = self.stack(x, causal[None, None] & real[:, None, None, :])
+        # Ours keeps one position (the last row) however long the text, so a shorter input at
+        # inference means the same as the padded one in training. SleepLM's takes the next one.
+        place = positions[-1] if self.summary == "token" else positions[length]
+        summary = (self.summary_token[...] + place).astype(self.dtype)
+        x = jnp.concatenate([x, jnp.broadcast_to(summary, (batch, 1, summary.shape[0]))], 1)
+        x = self.stack(x, Mask(causal=True, keys=self._seen(text)))
         return self.norm(x[:, -1]), x[:, :-1]
 
-
-class CaptionDecoder(nnx.Module):
-    """`[modality prefix; text] -> next-token logits [B, L, V]` (float32), reading the signal.
-
-    `prefix [B, K]`: rows of CAPTION_KINDS, -1 for an empty slot (an embedding of its own). The
-    prefix sees itself, text sees the prefix and earlier text (SleepLM's mask). The tower's text
-    tokens come un-normed, with their positions.
-    """
-
-    def __init__(self, config: TextConfig, vocab: int, *, dtype, remat, rngs):
-        self.dtype = dtype
-        normal = nnx.initializers.normal(0.02)
-        self.prefix_embedding = nnx.Param(
-            normal(rngs.params(), (len(CAPTION_KINDS) + 1, config.width))
-        )
-        self.stack = Stack(
-            config.decoder_depth, config.width, config.heads, config.mlp_ratio,
-            cross=True, dtype=dtype, remat=remat, rngs=rngs,
-        )
-        self.norm = layer_norm(config.width, rngs=rngs)
-        self.logits = nnx.Linear(
-            config.width, vocab, use_bias=False, kernel_init=normal, dtype=dtype, rngs=rngs
-        )
-
-    def __call__(self, text_tokens, prefix, signal_tokens):
-        # -1 (empty slot) reads the extra last row.
-        rows = jnp.where(prefix < 0, len(CAPTION_KINDS), prefix)
-        start = self.prefix_embedding[...][rows].astype(self.dtype)
-        x = jnp.concatenate([start, text_tokens.astype(self.dtype)], 1)
-        slots, total = prefix.shape[1], x.shape[1]
-        mask = jnp.tril(jnp.ones((total, total), bool))
-        mask = mask.at[:slots, :slots].set(True)
-        x = self.stack(x, mask[None, None], signal_tokens)
-        x = self.norm(x[:, slots:]).astype(self.dtype)
-        return self.logits(x).astype(jnp.float32)
+    def _seen(self, text):
+        """Keys that later places may read, `bool [B, L + 1]`: all but padding."""
+        real, one = text != PAD, jnp.ones((len(text), 1), bool)
+        # SleepLM's key mask (open_clip's before `correct_cls_mask`) lies one place to the right:
+        # its summary reads one pad and not itself, and what follows a pad in mid-text is hidden.
+        return jnp.concatenate([real, one] if self.summary == "token" else [one, real], 1)

@@ -10,7 +10,10 @@ import math
 import jax
 import jax.numpy as jnp
 
-MAX_LOG_SCALE = math.log(100.0)  # CLIP's clamp on the learned temperature
+# CLIP lets the learned temperature scale logits by 100 at most. As OpenCLIP the value is clipped
+# after each update, so that a gradient that wants it lower is still felt (a clamp inside the loss
+# would have none). SigLIP does not clip.
+MAX_LOG_SCALE = math.log(100.0)
 
 
 def positives(keys: jax.Array, kinds: jax.Array) -> jax.Array:
@@ -26,8 +29,14 @@ def positives(keys: jax.Array, kinds: jax.Array) -> jax.Array:
 
 def contrastive_logits(signal, text, log_scale, bias=0.0) -> jax.Array:
     """`[B signals, B texts]` float32 logits of L2-normalised embeddings `[B, E]`."""
-    scale = jnp.exp(jnp.minimum(log_scale, MAX_LOG_SCALE))
-    return scale * jnp.matmul(signal, text.T, preferred_element_type=jnp.float32) + bias
+    cosines = jnp.matmul(signal, text.T, preferred_element_type=jnp.float32)
+    return jnp.exp(log_scale) * cosines + bias
+
+
+def bounded(log_scale: jax.Array, form: str) -> jax.Array:
+    """The learned log scale after an update: at most ln 100 for the softmax (and not below 0, as
+    OpenCLIP), any for the sigmoid."""
+    return jnp.clip(log_scale, 0.0, MAX_LOG_SCALE) if form == "softmax" else log_scale
 
 
 def softmax_loss(logits, positive, valid=None) -> jax.Array:

@@ -13,7 +13,11 @@ from sleeplm_jax.objectives.contrastive import (
     sigmoid_loss,
     softmax_loss,
 )
-from sleeplm_jax.objectives.reconstruction import reconstruction_loss
+from sleeplm_jax.objectives.reconstruction import (
+    patch_loss,
+    position_loss,
+    reconstruction_loss,
+)
 
 
 def total_loss(
@@ -21,8 +25,10 @@ def total_loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """`(loss, parts)` from a model's outputs and its batch, all float32 scalars.
 
-    `amplitude_channels` says which input channels are amplitudes (position is a code and is not
-    reconstructed). `batch["valid"]`, where present, marks padding rows of an evaluation.
+    `parts` are unweighted: `contrastive`, `caption`, `reconstruction`, and `position`, which has
+    the reconstruction's weight. `amplitude_channels` says which input channels are amplitudes;
+    the other one is the body position, a code. `batch["valid"]`, where present, marks padding
+    rows of an evaluation; `batch["hidden_patches"]` what a masked reconstruction has to tell.
     """
     valid = batch.get("valid", jnp.ones(len(batch["signal"]), bool))
     # A sample that no sentence can be made of has no text to be matched or written.
@@ -40,11 +46,40 @@ def total_loss(
         parts["contrastive"] = form(logits, same, told)
     if config.caption > 0:
         parts["caption"] = caption_loss(
-            outputs["logits"], batch["text"], told, config.label_smoothing
+            outputs["caption_hidden"], outputs["logits_kernel"], batch["text"], told,
+            label_smoothing=config.label_smoothing, z_loss=config.z_loss,
+            chunk=config.vocabulary_chunk,
         )
     if config.reconstruction > 0:
-        mask = batch["channel_mask"] & jnp.asarray(amplitude_channels)
-        parts["reconstruction"] = reconstruction_loss(
-            outputs["reconstruction"], batch["signal"], mask, valid
+        parts |= _reconstruction(outputs, batch, amplitude_channels, valid)
+    # Position is a part of the reconstruction, told apart in the log.
+    weights = {
+        "contrastive": config.contrastive, "caption": config.caption,
+        "reconstruction": config.reconstruction, "position": config.reconstruction,
+    }
+    loss = sum(weights[name] * x for name, x in parts.items())
+    return loss, parts
+
+
+def _reconstruction(outputs, batch, amplitude_channels, valid) -> dict[str, jax.Array]:
+    signal, mask, parts = batch["signal"], batch["channel_mask"], {}
+    amplitudes = mask & jnp.asarray(amplitude_channels)
+    hidden = batch.get("hidden_patches")
+    if "patches" in outputs:
+        parts["reconstruction"] = patch_loss(
+            outputs["patches"], hidden, signal, amplitudes, valid
         )
-    return sum(getattr(config, name) * value for name, value in parts.items()), parts
+    else:
+        parts["reconstruction"] = reconstruction_loss(
+            outputs["reconstruction"], signal, amplitudes, valid
+        )
+    if "position_logits" in outputs:
+        channel = amplitude_channels.index(False)
+        counts = (mask[:, channel] & valid)[:, None]
+        if "patches" in outputs:  # only where the encoder did not see it
+            row = channel * hidden.shape[1] // len(amplitude_channels)
+            counts = counts & hidden[:, row]
+        parts["position"] = position_loss(
+            outputs["position_logits"], signal[:, channel], counts
+        )
+    return parts

@@ -14,19 +14,21 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 # Column-parallel in, row-parallel out (Megatron): one all-reduce a block along `tensor`;
 # `fsdp` splits the other side of every matrix.
 RULES: tuple[tuple[str, tuple], ...] = (
-    (r".*/(q|k|v|up)/kernel", ("fsdp", "tensor")),
-    (r".*/(q|k|v|up)/bias", ("tensor",)),
+    (r".*/(q|k|v|up|gate)/kernel", ("fsdp", "tensor")),
+    (r".*/(q|k|v|up|gate)/bias", ("tensor",)),
     (r".*/(out|down)/kernel", ("tensor", "fsdp")),
     (r".*/stem/filters", ("fsdp", "tensor")),
     (r".*/stem/mix/kernel", ("tensor", "fsdp")),
+    (r"encoder/filters/kernel", (None, "tensor")),
+    (r"encoder/project/kernel", ("tensor", "fsdp")),
     (r"text/token_embedding", ("tensor", "fsdp")),
     (r"decoder/logits/kernel", ("fsdp", "tensor")),
-    (r"reconstruction/bottleneck/kernel", ("fsdp", None)),
+    (r"reconstruction/(bottleneck|to_patch|to_position)/kernel", ("fsdp", None)),
     (r"reconstruction/to_signal/kernel", (None, ("fsdp", "tensor"))),
     (r"(signal_projection|text_projection|to_decoder)/kernel", ("fsdp", None)),
     # Small vectors and tables stay whole on every device.
     (r".*/(bias|scale)", ()),
-    (r".*(queries|_embedding|summary_token)", ()),
+    (r".*(queries|_embedding|_frequencies|summary_token|mask_token)", ()),
     (r"logit_(scale|bias)", ()),
 )
 

@@ -17,13 +17,15 @@ from sleeplm_jax.physiology import (
     measure_brain,
     measure_breaths,
     muscle,
-    spectral,
 )
 from sleeplm_jax.physiology.artefacts import unmeasurable
 from sleeplm_jax.physiology.epochs import EPOCH_SECONDS, GROSS, cut, usable
 from sleeplm_jax.physiology.flow_shape import flow_flatness
+from sleeplm_jax.physiology.ocular import eyes_against
 from sleeplm_jax.physiology.polarity import polarity
-from sleeplm_jax.recordings.night import Event, Night
+from sleeplm_jax.physiology.statistics import SLEEP_WAKE_ONLY
+from sleeplm_jax.recordings.channels import CHANNELS
+from sleeplm_jax.recordings.night import Event, Night, Trace
 
 UNITS = {
     **measure_brain.UNITS,
@@ -66,13 +68,14 @@ class _Records:
     def __init__(self, night: Night):
         self.epochs = len(night.stages)
         scored = scored_events(night.events)
+        staged = SLEEP_WAKE_ONLY not in night.provenance.cohort_flags  # else sleep is only that
         further = [c for c in FURTHER if c in night.traces or c in night.spec.channels]
         self.channels = (*CANONICAL, *further)
         # Missing until measured or found usable.
         self.missing = [set(self.channels) for _ in range(self.epochs)]
         self.records = [
             {
-                "stage": STAGES[stage] if stage >= 0 else None,
+                "stage": STAGES[stage] if stage == 0 or stage > 0 and staged else None,
                 "events": [],
                 "measurements": [],
                 "missing": [],
@@ -124,7 +127,9 @@ def measure_night(night: Night) -> list[dict]:
         )
     out = _Records(night)
     good: dict[str, np.ndarray] = {}
-    for channel in out.channels:
+    eyes: tuple[Trace, np.ndarray] | None = None
+    beats: np.ndarray | None = None
+    for channel in out.channels:  # the ECG before the chin, EOGs before EEGs
         trace = night.traces.get(channel)
         if trace is None or not len(trace.values):
             continue
@@ -137,24 +142,29 @@ def measure_night(night: Night) -> list[dict]:
         good[channel] = shown & usable(
             cuts, trace.rate, may_rest=rests, gross=GROSS if channel != "EMG" else np.inf
         )
-        cuts[~good[channel]] = 0  # never said; and not finite, some of them
         if channel in measure_brain.EEG:
+            if eyes is None:
+                eyes = _eyes(night, good)
             values = measure_brain.measure_eeg(
-                channel, trace, cuts, good[channel], _sized(night, channel)
+                channel, trace, good[channel], _sized(night, channel, good[channel]), eyes
             )
             out.add_all(channel, good[channel], values)
         elif channel in ("EOG-L", "EOG-R"):
-            out.add_all(channel, good[channel], spectral.eog_powers(cuts, trace.rate))
+            out.add_all(channel, good[channel], measure_brain.eog_powers(trace, good[channel]))
         elif channel in ("THX", "ABD", "AF"):
             values = breathing.measure_breathing(trace, out.epochs, good[channel])
             out.add_all(channel, good[channel], values)
+            if values:  # a sensor that shows no breathing is not usable
+                good[channel] = good[channel] & np.isfinite(values["breath_amplitude"])
         elif channel == "EMG":
-            values = muscle.measure_chin(trace, out.epochs, good[channel])
+            values = muscle.measure_chin(trace, out.epochs, good[channel], beats)
             out.add_all(channel, good[channel], values)
+        elif channel == "ECG":
+            beats = _beats(night, good[channel])
         if channel != "ECG":
             out.found(channel, good[channel])
     _measure_pairs(night, good, out)
-    _measure_heart(night, good, out)
+    _measure_heart(night, good, beats, out)
     _measure_position(night, good, out)
     _place_events(night.events, out.records)
     stood_in = [name for name, how in night.channels.items() if how is not None and how.stand_in]
@@ -171,10 +181,33 @@ def _shown(night: Night, channel: str) -> np.ndarray:
     return np.asarray(night.mask[:, night.spec.channels.index(channel)], bool)
 
 
-def _sized(night: Night, channel: str) -> bool:
-    """Whether the channel's microvolts are microvolts."""
+def _sized(night: Night, channel: str, good: np.ndarray) -> bool:
+    """Whether the channel's microvolts are microvolts, of the derivation that it is named after.
+
+    A stand-in has other sizes, and may see the eyes as much as the brain (Fpz-Cz). Outside of
+    what `channels.CHANNELS` calls plausible the file's unit is wrong. `good` bool [E].
+    """
     how = night.channels.get(channel)
-    return how is None or not how.amplitude_unknown
+    if not good.any() or how is not None and (how.amplitude_unknown or how.stand_in):
+        return False
+    low, high = CHANNELS[channel].plausible
+    sizes = _spread(cut(night.traces[channel], len(good))[good])
+    return low <= float(np.median(sizes)) <= high
+
+
+def _spread(cuts: np.ndarray) -> np.ndarray:
+    """Median over an epoch's seconds of their standard deviation, [E]: a drift does not count."""
+    tenths = cuts[:, : cuts.shape[1] // 30 * 30].reshape(len(cuts), 30, -1)
+    return np.median(tenths.std(axis=2), axis=1)
+
+
+def _eyes(night: Night, good: dict[str, np.ndarray]) -> tuple[Trace, np.ndarray] | None:
+    """How the eyes move against each other, and the epochs in which both EOGs tell it in µV."""
+    one, two = CHANNEL_PAIRS["EOG"]
+    if one not in good or two not in good or not all(_sized(night, c, good[c]) for c in (one, two)):
+        return None
+    both = good[one] & good[two]
+    return eyes_against(night.traces[one], night.traces[two], both), both
 
 
 def _measure_pairs(night: Night, good: dict[str, np.ndarray], out: _Records) -> None:
@@ -183,7 +216,9 @@ def _measure_pairs(night: Night, good: dict[str, np.ndarray], out: _Records) -> 
         pair: good[one] & good[two]
         for pair, (one, two) in CHANNEL_PAIRS.items() if one in good and two in good
     }
-    if "EOG" in both and all(_sized(night, channel) for channel in CHANNEL_PAIRS["EOG"]):
+    if "EOG" in both and all(
+        _sized(night, channel, good[channel]) for channel in CHANNEL_PAIRS["EOG"]
+    ):
         left, right = (night.traces[channel] for channel in CHANNEL_PAIRS["EOG"])
         out.add_all("EOG", both["EOG"], measure_brain.measure_eyes(left, right, both["EOG"]))
     if not any(channel in good and good[channel].any() for channel in CHANNEL_PAIRS["belts"]):
@@ -202,14 +237,22 @@ def _measure_pairs(night: Night, good: dict[str, np.ndarray], out: _Records) -> 
             out.add_all("AF", good["AF"], {"flow_flatness": flat})
 
 
-def _measure_heart(night: Night, good: dict[str, np.ndarray], out: _Records) -> None:
+def _beats(night: Night, good: np.ndarray) -> np.ndarray | None:
+    """Times of R peaks; None where the ECG is too slow or nowhere usable."""
+    if not good.any() or night.traces["ECG"].rate < heart.LOWEST_ECG_RATE:
+        return None
+    times = night.extra.get(heart.BEATS)
+    return heart.beat_times(night.traces["ECG"]) if times is None else times
+
+
+def _measure_heart(
+    night: Night, good: dict[str, np.ndarray], beats: np.ndarray | None, out: _Records
+) -> None:
     curves: dict[str, np.ndarray] = {}
-    if "ECG" in good and good["ECG"].any() and night.traces["ECG"].rate >= heart.LOWEST_ECG_RATE:
-        times = night.extra.get(heart.BEATS)
-        times = heart.beat_times(night.traces["ECG"]) if times is None else times
-        curves["ECG"] = heart.curve_from_beats(times, out.epochs)
+    if beats is not None:
+        curves["ECG"] = heart.curve_from_beats(beats, out.epochs)
         good["ECG"] = good["ECG"] & np.isfinite(curves["ECG"]).all(axis=1)
-        out.add_all("ECG", good["ECG"], {"rmssd": heart.rmssd(times, out.epochs)})
+        out.add_all("ECG", good["ECG"], {"rmssd": heart.rmssd(beats, out.epochs)})
         out.found("ECG", good["ECG"])
     if "HR" in good:
         curves["HR"] = heart.curve_from_channel(night.traces["HR"], out.epochs)

@@ -12,25 +12,36 @@ from sleeplm_jax.recordings.night import Trace
 # AASM records the chin at 10-100 Hz; 10-30 Hz is what every cohort's rate and a 64-Hz input hold,
 # and it lies below the mains frequency.
 BAND = (10.0, 30.0)
-WORK_RATE = 100.0  # Hz
+WIDE = (5.0, 45.0)  # Hz: below the mains, and far enough from the band's edges to leave it whole
+WORK_RATE = 200.0  # Hz: a beat's place to 2.5 ms, a twentieth of a period in the band
+QRS_S = 0.08  # s to either side of an R peak
+QRS_BEATS = 60  # of which the usual complex is the median
 SEGMENT = 2.0  # s of a Welch window: 0.5-Hz bins
 WINDOW = 0.5  # s of the envelope: long enough for five periods of 10 Hz
 SHORTEST_POSITION = 3.0  # s: a sensor that passes through a code on the way is not a position
 
 
-def measure_chin(trace: Trace, epochs: int, good: np.ndarray) -> dict[str, np.ndarray]:
+def measure_chin(
+    trace: Trace, epochs: int, good: np.ndarray, beats: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """Chin EMG of 10-30 Hz per epoch: {feature: [E]}; {} where the rate is below 60 Hz.
 
     emg_median_frequency: Hz that halves the band's power (De Luca 1997).
     burst_ratio: 95th percentile over median of the RMS of 0.5-s windows; a steady tone is near 1.
     muscle_tone: RMS of the epoch in per cent of the median over the night's `good` epochs [E].
+    beats: times of R peaks in s, whose usual complex is taken out of the chin (without_heart).
     """
     if trace.rate < 2 * BAND[1]:
         return {}
     slow = slower(trace, WORK_RATE)
-    cuts = cut(bandpass(slow, BAND[0], min(BAND[1], 0.499 * slow.rate), order=4), epochs)
-    cuts = np.nan_to_num(cuts)  # past the end; such epochs are not `good`
-    frequencies, densities = power_spectra(cuts, slow.rate, SEGMENT)
+    slow = bandpass(slow, WIDE[0], min(WIDE[1], 0.499 * slow.rate), order=4)
+    if beats is not None:
+        slow = without_heart(slow, beats)
+    whole_band = np.nan_to_num(cut(slow, epochs))  # past the end; such epochs are not `good`
+    cuts = np.nan_to_num(
+        cut(bandpass(slow, BAND[0], min(BAND[1], 0.499 * slow.rate), order=4), epochs)
+    )
+    frequencies, densities = power_spectra(whole_band, slow.rate, SEGMENT)
     inside = (frequencies >= BAND[0] - 1e-6) & (frequencies <= BAND[1] + 1e-6)
     median = _halving(frequencies[inside], densities[:, inside].astype(np.float64))
     window = round(WINDOW * slow.rate)
@@ -46,6 +57,26 @@ def measure_chin(trace: Trace, epochs: int, good: np.ndarray) -> dict[str, np.nd
         "burst_ratio": np.divide(high, middle, out=nothing.copy(), where=middle > 0),
         "muscle_tone": 100 * rms / usual if usual > 0 else nothing,
     }
+
+
+def without_heart(trace: Trace, beats: np.ndarray) -> Trace:
+    """`trace` less what the beats (s) leave in it: the median over 60 of them, fading at its ends.
+
+    Averaged subtraction: what does not follow the heart has a median near zero and stays.
+    """
+    reach = round(QRS_S * trace.rate)
+    at = np.rint(beats * trace.rate).astype(int)
+    at = at[(at >= reach) & (at < len(trace.values) - reach)]
+    blocks = len(at) // QRS_BEATS if len(at) >= QRS_BEATS else int(len(at) >= 20)
+    if not blocks:
+        return trace
+    index = at[:, None] + np.arange(-reach, reach + 1)
+    groups = np.array_split(trace.values[index], blocks)
+    taper = np.minimum(1, 4 * (1 - np.abs(np.arange(-reach, reach + 1)) / (reach + 1)))
+    usual = [np.tile(np.median(group, axis=0) * taper, (len(group), 1)) for group in groups]
+    values = np.array(trace.values, np.float32)
+    np.subtract.at(values, index, np.concatenate(usual).astype(np.float32))
+    return Trace(values, trace.rate, trace.unit)
 
 
 def _halving(frequencies: np.ndarray, densities: np.ndarray) -> np.ndarray:

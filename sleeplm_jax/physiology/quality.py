@@ -39,7 +39,7 @@ def quality_record(night: Night, records: Sequence[dict]) -> dict:
     stages, alignment, staging, statistics, provenance, trim, flags. `flags` are the night's own and
     those found here, one line each, "name: what".
     """
-    features = sanity.epoch_features(records)
+    features = sanity.epoch_features(records, _heart(night))
     channels = {
         name: _channel(night, name, how) if how is not None and name in night.traces else None
         for name, how in night.channels.items()
@@ -71,6 +71,14 @@ def quality_record(night: Night, records: Sequence[dict]) -> dict:
         "trim": night.extra.get("trim"),
         "flags": flags,
     }
+
+
+def _heart(night: Night) -> dict[str, np.ndarray]:
+    """{channel: epochs in which the heart is seen in it}, bool [E]."""
+    if night.artefacts is None:
+        return {}
+    seen = (night.artefacts & artefact_bits(("ecg",))) != 0
+    return {name: seen[:, column] for column, name in enumerate(CANONICAL_CHANNELS)}
 
 
 def _undefined(found: object) -> object:

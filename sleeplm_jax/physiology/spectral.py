@@ -11,6 +11,12 @@ from __future__ import annotations
 import numpy as np
 from scipy import signal
 
+from sleeplm_jax.physiology.epochs import EPOCH_SECONDS, cut
+from sleeplm_jax.recordings.night import Trace
+
+# Hz: an electrode's drift leaks into the lowest band, by half of delta in a DC recording. AASM's
+# high-pass for the EEG; the EOG's band begins there, so that half of it is taken for that.
+EEG_HIGH_PASS, EOG_HIGH_PASS = 0.3, 0.15
 EEG_BANDS = {
     "delta_power": (0.5, 4.0),
     "theta_power": (4.0, 8.0),
@@ -26,6 +32,29 @@ EOG_BANDS = {
 }
 EOG_TOTAL = (0.3, 30.0)
 EOG_SEGMENT = 10.0  # s: 0.1-Hz bins, three periods at 0.3 Hz
+
+
+def high_passed(trace: Trace, good: np.ndarray, edge: float) -> tuple[np.ndarray, float]:
+    """Epochs float32 [E, N] of a finite trace above `edge` Hz, and its rate in Hz.
+
+    Butterworth of fourth order, forwards and backwards. Epochs not `good` (bool [E]) are bridged by
+    a straight line before, so that what spoilt them does not ring into their neighbours.
+    """
+    values = np.asarray(trace.values, np.float64).copy()
+    if trace.rate <= 4 * edge or len(values) < 2:
+        return cut(trace, len(good)), trace.rate
+    epoch = np.minimum((np.arange(len(values)) / trace.rate / EPOCH_SECONDS).astype(int),
+                       len(good) - 1)
+    known = good[epoch]
+    if known.any() and not known.all():
+        index = np.arange(len(values))
+        values[~known] = np.interp(index[~known], index[known], values[known])
+    sos = signal.butter(4, edge, "highpass", fs=trace.rate, output="sos")
+    pad = min(int(3 * trace.rate / edge), len(values) - 1)
+    values = signal.sosfiltfilt(sos, values, padlen=pad).astype(np.float32)
+    out = cut(Trace(values, trace.rate, trace.unit), len(good))
+    out[~good] = 0
+    return out, trace.rate
 
 
 def power_spectra(cuts: np.ndarray, rate: float, segment: float) -> tuple[np.ndarray, np.ndarray]:

@@ -38,7 +38,6 @@ How labels are compared is in montage_match.py. docs/montages.md is the guide fo
 from __future__ import annotations
 
 import functools
-import math
 import re
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -48,53 +47,13 @@ import yaml
 
 from sleeplm_jax.config import STAGES
 from sleeplm_jax.errors import RecordingError
-from sleeplm_jax.recordings.channels import CHANNELS, MICROVOLT, POSITIONS, microvolt_scale
+from sleeplm_jax.recordings.channels import CHANNELS
 from sleeplm_jax.recordings.events import EVENT_KINDS
-from sleeplm_jax.recordings.expression import parse_expression
+from sleeplm_jax.recordings.montage_row import Candidate, flag, only, parse_row
 from sleeplm_jax.recordings.night import Dialect
 
 GENERIC = "generic"
 MOST_BYTES = 1 << 20  # of a montage file
-# What a signal was measured with, where features differ by it.
-TRANSDUCERS = (
-    "nasal_pressure",  # cannula
-    "thermal",  # thermistor or thermocouple, nasal, oral or both
-    "cpap_flow",  # the flow output of a pressure device
-    "pneumotachograph",
-    "derived",  # computed from other signals: flow from belts, heart rate from the ECG
-    "rip",  # respiratory inductance plethysmography belt
-    "piezo",
-    "strain_gauge",
-    "impedance",
-    "oximeter",
-    "ecg",
-    "microphone",
-    "accelerometer",
-)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One row of a montage: a derivation that may give a canonical channel."""
-
-    expr: str
-    terms: tuple[tuple[str, float], ...]  # (label, factor)
-    citation: str
-    unit: str | None = None
-    scale: float = 1.0
-    polarity: int = 1
-    stand_in: bool = False
-    min_rate: float = 0.0
-    transducer: str | None = None
-    occurrence: int | None = None  # of a label that the file holds more than once, from 1
-    codes: tuple[tuple[float, int], ...] = ()
-    degrees: bool = False
-    upright: tuple[str, float] | None = None
-    amplitude_unknown: bool = False
-    unusable: str = ""  # why it is known but not read
-    note: str = ""
-
-
 @dataclass(frozen=True)
 class Montage:
     """A parsed montage file."""
@@ -130,7 +89,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 @functools.cache
 def packaged_montages() -> tuple[Montage, ...]:
     """Every montage that comes with the package, parsed."""
-    return tuple(load_montage(name) for name in known_montages())
+    return tuple(_packaged(name) for name in known_montages())
 
 
 def cohort_montages(cohort: str) -> tuple[Montage, ...]:
@@ -147,35 +106,37 @@ def cohort_montages(cohort: str) -> tuple[Montage, ...]:
 def load_montage(name_or_path: str | Path) -> Montage:
     """A montage by its name (`known_montages`) or from a YAML file.
 
-    Raises RecordingError naming the file and the row for anything that is not understood.
+    Raises RecordingError naming the file and the row for anything that is not understood, and
+    where a file and a packaged montage have one name: nights keep it, and it must tell which.
     """
     text = str(name_or_path)
     if text in known_montages():
-        file = resources.files(__package__) / "montages" / f"{text}.yaml"
-        raw = file.read_text(encoding="utf-8")
-    elif Path(text).is_file():
-        try:
-            if Path(text).stat().st_size > MOST_BYTES:
-                raise RecordingError(
-                    text, f"is larger than {MOST_BYTES >> 20} MiB", "give a montage's YAML file"
-                )
-            raw = Path(text).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        if Path(text).is_file():
             raise RecordingError(
-                text, f"not a readable text ({type(error).__name__})", "give a YAML file in UTF-8"
-            ) from None
-    else:
+                text, "is a packaged montage's name and a file here", "rename the file"
+            )
+        return _packaged(text)
+    if not Path(text).is_file():
         raise RecordingError(
             text,
             "no such montage",
             f"give a YAML file or one of: {', '.join(known_montages())}",
         )
     try:
-        if text not in known_montages():  # a few lines of aliases can stand for gigabytes
-            if any(isinstance(e, yaml.AliasEvent) for e in yaml.parse(raw, Loader=_LOADER)):
-                raise ValueError("an alias (*name) is not taken here: write the value out")
-        _no_twins(yaml.compose(raw, Loader=_LOADER))
-        return parse_montage(yaml.load(raw, Loader=_LOADER))
+        if Path(text).stat().st_size > MOST_BYTES:
+            raise RecordingError(
+                text, f"is larger than {MOST_BYTES >> 20} MiB", "give a montage's YAML file"
+            )
+        raw = Path(text).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordingError(
+            text, f"not a readable text ({type(error).__name__})", "give a YAML file in UTF-8"
+        ) from None
+    try:
+        # A few lines of aliases can stand for gigabytes.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(raw, Loader=_LOADER)):
+            raise ValueError("an alias (*name) is not taken here: write the value out")
+        montage = _parsed(raw)
     except (
         yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, re.error, RecursionError,
         OverflowError,
@@ -184,6 +145,24 @@ def load_montage(name_or_path: str | Path) -> Montage:
         raise RecordingError(
             text, f"not a montage: {finding}", "see docs/montages.md for the form"
         ) from None
+    name = montage.name.casefold()
+    if name in known_montages() and montage != _packaged(name):
+        raise RecordingError(
+            text,
+            f"has the name of the packaged montage {name!r}, and says other things",
+            "give it a name of its own (`extends` takes over what the packaged one says)",
+        )
+    return montage
+
+
+def _packaged(name: str) -> Montage:
+    file = resources.files(__package__) / "montages" / f"{name}.yaml"
+    return _parsed(file.read_text(encoding="utf-8"))
+
+
+def _parsed(raw: str) -> Montage:
+    _no_twins(yaml.compose(raw, Loader=_LOADER))
+    return parse_montage(yaml.load(raw, Loader=_LOADER))
 
 
 def _no_twins(node: yaml.Node | None) -> None:
@@ -202,10 +181,6 @@ def _no_twins(node: yaml.Node | None) -> None:
             _no_twins(value)
 
 
-_CANDIDATE_KEYS = frozenset(
-    "expr citation unit scale polarity stand_in min_rate transducer occurrence codes degrees"
-    " upright amplitude_unknown unusable note".split()
-)
 _MONTAGE_KEYS = frozenset(
     "name description extends cohorts matches channels subject subject_path subject_column family"
     " night person simulated verified sources others scoring".split()
@@ -219,7 +194,7 @@ def parse_montage(data: dict) -> Montage:
     """A montage from the YAML file's content. Raises ValueError and its kin, naming the row."""
     if not isinstance(data, dict):
         raise ValueError("its content is no table of keys")
-    _only(data, _MONTAGE_KEYS, "")
+    only(data, _MONTAGE_KEYS, "")
     if "channels" not in data and "extends" in data:
         data = data | {"channels": {}}
     if not isinstance(data["channels"], dict):
@@ -230,7 +205,7 @@ def parse_montage(data: dict) -> Montage:
             raise ValueError(f"unknown channel {name!r} (allowed {', '.join(CHANNELS)})")
         if not isinstance(rows, list):
             raise ValueError(f"{name}: is no list of rows")
-        channels[name] = tuple(_row(name, number, row) for number, row in enumerate(rows, 1))
+        channels[name] = tuple(parse_row(name, number, row) for number, row in enumerate(rows, 1))
     matches = tuple(
         (
             tuple(str(label) for label in _list(rule["labels"], "matches, labels")),
@@ -258,8 +233,8 @@ def parse_montage(data: dict) -> Montage:
         family=data.get("family"),
         night=data.get("night"),
         person=data.get("person"),
-        simulated=_flag(data, "simulated"),
-        verified=_flag(data, "verified"),
+        simulated=flag(data, "simulated"),
+        verified=flag(data, "verified"),
         sources=_list(data.get("sources"), "sources"),
         others=tuple((str(k), str(v)) for k, v in (data.get("others") or {}).items()),
         dialect=_dialect(data.get("scoring") or {}),
@@ -271,7 +246,7 @@ def _extended(made: Montage, data: dict) -> Montage:
     """`made`, with what its file does not give taken from the packaged montage that it extends."""
     if (name := data["extends"]) not in known_montages():
         raise ValueError(f"extends: {name!r} (allowed {', '.join(known_montages())})")
-    base = load_montage(name)
+    base = _packaged(name)
     inherited = {
         field: getattr(base, field)
         for key, field in (("subject", "subject"), ("subject_path", "subject_path"),
@@ -283,86 +258,10 @@ def _extended(made: Montage, data: dict) -> Montage:
     return replace(made, channels=base.channels | made.channels, **inherited)
 
 
-def _only(data: dict, allowed: frozenset, where: str) -> None:
-    if unknown := sorted(str(key) for key in set(data) - allowed):
-        raise ValueError(f"{where}unknown keys {unknown} (allowed {sorted(allowed)})")
-
-
 def _list(value, where: str) -> tuple[str, ...]:
     if value is not None and not isinstance(value, list):
         raise ValueError(f"{where}: {value!r} is no list")
     return tuple(str(one) for one in value or ())
-
-
-def _flag(data: dict, key: str) -> bool:
-    if not isinstance(value := data.get(key, False), bool):
-        raise ValueError(f"{key}: {value!r} (allowed true, false)")
-    return value
-
-
-def _row(channel: str, number: int, row: dict) -> Candidate:
-    """A candidate; whatever is wrong with it is said with the row."""
-    if not isinstance(row, dict) or "expr" not in row:
-        raise ValueError(f"{channel}, row {number}: {row!r} has no `expr`")
-    try:
-        return _candidate(channel, row)
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        finding = f"lacks the key {error}" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"{channel}, row {number} ({row['expr']}): {finding}") from None
-
-
-def _candidate(channel: str, row: dict) -> Candidate:
-    _only(row, _CANDIDATE_KEYS, "")
-    if not row.get("citation"):
-        raise ValueError("has no citation (or `unverified`)")
-    codes = []
-    for position, values in (row.get("codes") or {}).items():
-        if position not in POSITIONS:
-            raise ValueError(f"unknown position {position!r} (allowed {', '.join(POSITIONS)})")
-        for value in values if isinstance(values, list) else [values]:
-            codes.append((float(value), POSITIONS.index(position)))
-    if len({value for value, _ in codes}) < len(codes):
-        raise ValueError("one code stands for two positions")
-    if channel == "POS" and not codes and not row.get("degrees") and not row.get("unusable"):
-        raise ValueError("a position needs `codes` or `degrees` (or `unusable`, saying why)")
-    if (polarity := row.get("polarity", 1)) not in (1, -1):
-        raise ValueError(f"polarity {polarity!r} (allowed 1, -1)")
-    scale, min_rate = float(row.get("scale", 1.0)), float(row.get("min_rate", 0.0))
-    if not 0 < scale < math.inf or not 0 <= min_rate < math.inf:
-        raise ValueError(
-            f"scale {scale:g}, min_rate {min_rate:g} (allowed above 0; polarity turns over)"
-        )
-    transducer = row.get("transducer")
-    if transducer is not None and transducer not in TRANSDUCERS:
-        raise ValueError(f"transducer {transducer!r} (allowed {', '.join(TRANSDUCERS)})")
-    unit = row.get("unit")
-    if unit is not None and CHANNELS[channel].unit == MICROVOLT and not microvolt_scale(str(unit)):
-        raise ValueError(f"unit {unit!r} is no voltage (allowed V, mV, uV, nV)")
-    occurrence = row.get("occurrence")
-    terms = parse_expression(str(row["expr"]))
-    if occurrence is not None and (
-        not isinstance(occurrence, int) or occurrence < 1 or len(terms) > 1
-    ):
-        raise ValueError("`occurrence` is a whole number from 1 and goes with a single label")
-    upright = row.get("upright")
-    return Candidate(
-        expr=str(row["expr"]),
-        terms=terms,
-        citation=str(row["citation"]),
-        unit=None if unit is None else str(unit),
-        scale=scale,
-        polarity=polarity,
-        stand_in=_flag(row, "stand_in"),
-        min_rate=min_rate,
-        transducer=transducer,
-        occurrence=occurrence,
-        codes=tuple(codes),
-        degrees=_flag(row, "degrees"),
-        upright=(str(upright["label"]), float(upright["above"])) if upright else None,
-        amplitude_unknown=_flag(row, "amplitude_unknown"),
-        unusable=str(row.get("unusable") or ""),
-        note=str(row.get("note", "")),
-    )
 
 
 _STAGE_NAMES = (*STAGES, "unscored", "movement")
@@ -372,7 +271,7 @@ def _dialect(data: dict) -> Dialect:
     """The `scoring` part: {format, rules, hypopnea_rule, stages: {code: stage}, events: {wording:
     kind}, epoch_s, flags, citation}; a stage is one of W, N1, N2, N3, R, unscored, movement, a kind
     one of EVENT_KINDS."""
-    _only(data, _SCORING_KEYS, "scoring: ")
+    only(data, _SCORING_KEYS, "scoring: ")
     stages = tuple((str(code), str(stage)) for code, stage in (data.get("stages") or {}).items())
     events = tuple(
         (str(text).casefold(), str(kind)) for text, kind in (data.get("events") or {}).items()

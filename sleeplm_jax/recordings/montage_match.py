@@ -11,6 +11,7 @@ import fnmatch
 import functools
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -18,11 +19,12 @@ from sleeplm_jax.errors import RecordingError
 from sleeplm_jax.recordings.channels import CHANNELS, MICROVOLT, microvolt_scale
 from sleeplm_jax.recordings.montage import (
     GENERIC,
-    Candidate,
     Montage,
     cohort_montages,
+    load_montage,
     packaged_montages,
 )
+from sleeplm_jax.recordings.montage_row import Candidate
 from sleeplm_jax.recordings.night import Resolution
 from sleeplm_jax.recordings.recording import Recording, SignalInfo
 
@@ -104,6 +106,15 @@ def choose_montage(recording: Recording, cohort: str | None = None) -> Montage:
             if all(same_label(label) in present for label in wanted):
                 best, most = montage, weight
     return best or (named or [m for m in packaged_montages() if m.name == GENERIC])[0]
+
+
+def montage_for(
+    recording: Recording, given: str | Path | Montage | None = None, cohort: str | None = None
+) -> Montage:
+    """The montage that was given, by name, file or itself; without one `choose_montage` decides."""
+    if given is None:
+        return choose_montage(recording, cohort)
+    return given if isinstance(given, Montage) else load_montage(given)
 
 
 class Ambiguous(str):

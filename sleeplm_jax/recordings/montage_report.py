@@ -21,7 +21,7 @@ import numpy as np
 
 from sleeplm_jax.errors import RecordingError
 from sleeplm_jax.recordings.channels import CHANNELS
-from sleeplm_jax.recordings.montage import Candidate, Montage, cohort_montages, load_montage
+from sleeplm_jax.recordings.montage import Montage, cohort_montages, load_montage
 from sleeplm_jax.recordings.montage_match import (
     candidates,
     choose_montage,
@@ -29,6 +29,7 @@ from sleeplm_jax.recordings.montage_match import (
     same_label,
     unresolved_reasons,
 )
+from sleeplm_jax.recordings.montage_row import Candidate
 from sleeplm_jax.recordings.opening import SUFFIXES, open_recording
 from sleeplm_jax.recordings.recording import Recording, SignalInfo
 

@@ -15,9 +15,14 @@ import numpy as np
 
 from sleeplm_jax.captions.context import measure_context, say_context
 from sleeplm_jax.captions.night import say_window
-from sleeplm_jax.captions.render import render
-from sleeplm_jax.captions.windows import course_of, measure_window, windows_of
-from sleeplm_jax.config import CAPTION_KINDS, STAGES
+from sleeplm_jax.captions.render import render, say_missing
+from sleeplm_jax.captions.windows import (
+    course_of,
+    grounded_window,
+    measure_window,
+    windows_of,
+)
+from sleeplm_jax.config import CAPTION_KINDS
 from sleeplm_jax.recordings.channels import CHANNELS
 from sleeplm_jax.recordings.night import Night
 from sleeplm_jax.recordings.signals import band_pass
@@ -131,7 +136,8 @@ def epoch_picture(
         foot = 0.5 + sum(TEXT_LINE * len(lines) + 0.06 for _, lines in told)
         tall = head + strip + body + foot
         fig = plt.figure(figsize=(10.4, tall), dpi=dpi)
-        _head(fig, night, epoch, title, tall, any(row.stand_in for row in rows))
+        stand_ins = any(row.stand_in for row in rows)
+        _head(fig, night, epoch, record["stage"], title, tall, stand_ins)
         if lanes:
             ax = fig.add_axes([LEFT, (foot + body) / tall, ACROSS, strip / tall])
             _events(ax, lanes)
@@ -156,7 +162,8 @@ def _fewer_colours(png: bytes, colours: int) -> bytes:
 
 
 def _head(
-    fig, night: Night, epoch: int, title: str | None, tall: float, stand_ins: bool
+    fig, night: Night, epoch: int, stage: str | None, title: str | None, tall: float,
+    stand_ins: bool,
 ) -> None:
     duration = len(night.stages) * SECONDS
     name = title or f"{'Simulated night' if night.simulated else night.recording}, epoch {epoch}"
@@ -165,10 +172,9 @@ def _head(
     below = f"30 s from {when} after the start; pass bands as in scoring"
     below += "; * a stand-in derivation" if stand_ins else ""
     fig.text(0.012, 1 - 0.46 / tall, below, fontsize=8, color=MUTED, va="center")
-    stage = int(night.stages[epoch])
-    word = STAGE_NAMES[STAGES[stage]] if stage >= 0 else "not staged"
-    colour = STAGE_COLOURS[STAGES[stage]] if stage >= 0 else RULE
-    ink = STAGE_INK[STAGES[stage]] if stage >= 0 else INK
+    scored = night.stages[epoch] >= 0  # where sleep alone is scored, it has no stage
+    word = STAGE_NAMES[stage] if stage else "asleep" if scored else "not staged"
+    colour, ink = (STAGE_COLOURS[stage], STAGE_INK[stage]) if stage else (RULE, INK)
     fig.text(0.978, 1 - 0.3 / tall, f" {word} ", fontsize=10, color=ink, va="center", ha="right",
              fontweight="bold", bbox={"boxstyle": "round,pad=0.3", "fc": colour, "ec": "none"})
 
@@ -309,16 +315,18 @@ def epoch_captions(
     seed: int = 0,
     ungrounded: bool = False,
 ) -> list[tuple[str, str]]:
-    """(heading, sentences) of every kind of caption of an epoch that has anything to say.
+    """(heading, sentences) of every kind of caption of an epoch that has anything to say, if
+    only that none of its channels is usable.
 
     The epoch's own kinds, then `context`, then `night` for its five minutes and the whole night.
-    `ungrounded`: say also what an input of the night's spec does not show.
+    `ungrounded`: say also what an input of the night's spec does not show, in windows too.
     """
     spec = None if ungrounded else night.spec
     out = []
     for number, kind in enumerate(CAPTION_KINDS):
         rng = np.random.default_rng([seed, epoch, number])
-        out.append((kind, render(records[epoch], kind, rng, style, spec)))
+        text = render(records[epoch], kind, rng, style, spec)
+        out.append((kind, text or say_missing(records[epoch], kind, rng, style, spec)))
     rng = np.random.default_rng([seed, epoch, len(CAPTION_KINDS)])
     course = course_of(night, records)
     context = measure_context(night.stages, epoch, staged=not course.sleep_wake_only)
@@ -326,5 +334,8 @@ def epoch_captions(
     for window in windows_of(course):
         if window.begin <= epoch < window.end:
             heading = f"night ({window.kind.replace('_', ' ')})".replace(" (night)", "")
-            out.append((heading, say_window(measure_window(course, window), rng)))
+            record = measure_window(course, window)
+            if not ungrounded:
+                record = grounded_window(record, night.spec.channels)
+            out.append((heading, say_window(record, rng)))
     return [(heading, text) for heading, text in out if text]

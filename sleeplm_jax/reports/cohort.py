@@ -18,8 +18,9 @@ from sleeplm_jax.config import ARTEFACTS, CANONICAL_CHANNELS
 from sleeplm_jax.corpus.jobs import read_rows
 from sleeplm_jax.corpus.manifest import read_manifest
 from sleeplm_jax.errors import CorpusError
-from sleeplm_jax.files import file_states, place, write_atomically, write_json
+from sleeplm_jax.files import write_atomically, write_json
 from sleeplm_jax.physiology.sanity import LEAST_EPOCHS, judge
+from sleeplm_jax.places import file_states, place
 from sleeplm_jax.reports import cohort_figures
 from sleeplm_jax.reports.palette import HYPNOGRAM_ORDER
 

@@ -12,7 +12,7 @@ from sleeplm_jax.reports.palette import INK, MUTED, RULE
 
 PARTS = (
     ("loss", "Total loss"), ("contrastive", "Contrastive"), ("caption", "Caption, nats per token"),
-    ("reconstruction", "Reconstruction"),
+    ("reconstruction", "Reconstruction"), ("position", "Body position"),
     ("learning_rate", "Learning rate"),
 )
 TRAIN, HELD_OUT = "#8FB3CC", "#C2305D"

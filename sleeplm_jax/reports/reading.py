@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from sleeplm_jax.captions.prompts import stage_prompts
-from sleeplm_jax.captions.record import KIND_CHANNELS
 from sleeplm_jax.captions.render import render
 from sleeplm_jax.config import CAPTION_KINDS, STAGES
 from sleeplm_jax.evaluation.staging import (
@@ -20,6 +19,7 @@ from sleeplm_jax.evaluation.staging import (
     stage_similarities,
     unit,
 )
+from sleeplm_jax.inference.captioning import why_silent
 from sleeplm_jax.recordings.night import Night, shown
 from sleeplm_jax.reports.palette import HYPNOGRAM_ORDER
 
@@ -32,11 +32,6 @@ QUERIES = (
     "an obstructive apnoea",
 )
 ABSENT = "no measurement"
-# Why nothing is generated: a decoder that was never taught a kind, or sees none of its channels,
-# would make its words up.
-NO_INPUT = "not an input of this model"
-NO_CHANNEL = "channel missing"
-NOT_TRAINED = "this kind was not trained"
 EPOCHS_A_CALL = 128
 
 
@@ -98,19 +93,20 @@ def read_night(
     if queries:
         heat = unit(np.asarray(model.embed_texts(list(queries)))) @ embeddings.T
     chosen = choose_epochs(predicted, records)
+    chosen_rows = np.array(list(chosen), int)
+    texts = model.caption_night(
+        night.signals[chosen_rows], night.mask[chosen_rows], kinds,
+        progress=lambda share: progress(0.5 + 0.5 * share),
+    )
     generated: dict[int, dict[str, str]] = {epoch: {} for epoch in chosen}
     silent: dict[int, dict[str, str]] = {epoch: {} for epoch in chosen}
-    for number, kind in enumerate(kinds):
-        for epoch in chosen:
+    for kind in kinds:
+        for epoch, text in zip(chosen, texts[kind], strict=True):
             why = why_silent(model, kind, night.mask[epoch])
-            if why is not None:
-                silent[epoch][kind] = why
-        rows = np.array([epoch for epoch in chosen if kind not in silent[epoch]], int)
-        if len(rows):
-            texts = model.caption(night.signals[rows], night.mask[rows], kind)
-            for epoch, text in zip(rows.tolist(), texts, strict=True):
+            if why is None:
                 generated[epoch][kind] = text.strip()
-        progress(0.5 + 0.5 * (number + 1) / len(kinds))
+            else:
+                silent[epoch][kind] = why
     described = tuple(
         Described(
             epoch=int(epoch),
@@ -125,22 +121,6 @@ def read_night(
     return NightReading(
         predicted, stage_probabilities(similarity, model.logit_scale), queries, heat, described
     )
-
-
-def why_silent(model, kind: str, mask: np.ndarray) -> str | None:
-    """Why `model` cannot write a caption of `kind` for an epoch that shows `mask` (bool [C]).
-
-    None where it can: it was trained on the kind and sees a channel that the kind describes
-    (stage_event: any but the body position).
-    """
-    inputs = model.spec.channels
-    mine = KIND_CHANNELS.get(kind, tuple(channel for channel in inputs if channel != "POS"))
-    rows = [i for i, channel in enumerate(inputs) if channel in mine]
-    if not rows:
-        return NO_INPUT
-    if getattr(model.config.data.captions, kind) <= 0:
-        return NOT_TRAINED
-    return None if mask[rows].any() else NO_CHANNEL
 
 
 def choose_epochs(

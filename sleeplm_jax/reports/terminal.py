@@ -8,7 +8,7 @@ from rich.table import Table
 
 
 def print_inspection(found: dict, console: Console | None = None) -> None:
-    """Prints `recordings.prepare.inspect_recording`'s result as two tables and remarks."""
+    """Prints `recordings.inspection.inspect_recording`'s result as two tables and remarks."""
     (console or Console()).print(inspection(found))
 
 

@@ -25,9 +25,12 @@ from sleeplm_jax.errors import (
     Interrupted,
     UserError,
 )
-from sleeplm_jax.models.build import parameter_count, with_vocabulary
+from sleeplm_jax.models.attention import described as attention_described
+from sleeplm_jax.models.build import create, parameter_count, with_vocabulary
 from sleeplm_jax.parallel.batches import BatchPlacer
 from sleeplm_jax.parallel.mesh import make_mesh
+from sleeplm_jax.training.duration import with_duration
+from sleeplm_jax.training.optimizer import group_table
 from sleeplm_jax.training.provenance import write_provenance
 from sleeplm_jax.training.step import Steps
 from sleeplm_jax.training.stopping import StopRequest
@@ -59,6 +62,7 @@ def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
             "data.batch_size", f"{config.data.batch_size} is more than the {have} samples of the "
             "training split", "give a smaller batch, or prepare more nights",
         )
+    config = with_duration(config, have)
     tokenizer = corpus.tokenizer()
     if 0 < config.model.vocab_size < tokenizer.vocab_size:
         raise ConfigError(
@@ -87,6 +91,11 @@ def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
     ):
         # ---- State: drawn or restored, under its shardings
         steps = Steps(config, mesh)
+        if saved.steps == [0]:
+            raise CheckpointError(
+                folder, "holds a model that was imported, not trained",
+                "give --name for a new run and --start-from this folder",
+            )
         start = saved.latest or 0
         if start:
             found = saved.about(start)
@@ -101,12 +110,19 @@ def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
             say(f"resuming {folder} at step {start:,} of {config.steps:,}")
         else:
             state = steps.init()
+            if config.start_from:
+                state["parameters"] = parameters_of(Path(config.start_from), config, tokenizer,
+                                                    steps)
             tokenizer.save(folder)
             save_config(config, folder / "config.json")
             write_provenance(folder, config, corpus, tokenizer)
             say(f"training {folder}: {parameter_count(state['parameters']):,} parameters, "
                 f"{config.steps:,} steps of {config.data.batch_size} samples, mesh "
                 + " ".join(f"{axis} {size}" for axis, size in mesh.shape.items()))
+            say(f"  {attention_described(config.model.attention)}")
+            if config.optimizer.groups or config.optimizer.kind == "muon":
+                for line in group_table(config.optimizer, state["parameters"]):
+                    say(f"  {line}")
         if start >= config.steps:
             say(f"{folder} is already trained ({start:,} steps)")
             return folder
@@ -165,6 +181,40 @@ def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
     return folder
 
 
+def parameters_of(folder: Path, config: RunConfig, tokenizer, steps: Steps) -> dict:
+    """The best parameters of another run, sharded as this one's.
+
+    Raises CheckpointError when that run is of another model or tokenizer.
+    """
+    if not (folder / "config.json").is_file() or not (folder / "checkpoints").is_dir():
+        raise CheckpointError(folder, "is no run folder", "give --start-from a run's folder")
+    wanted = parameter_shapes(config)
+    if parameter_shapes(load_config(folder / "config.json")) != wanted:
+        raise CheckpointError(
+            folder, "holds another model than this config describes",
+            f"take over model, data.text_length and the objectives that are on from its {folder}"
+            "/config.json",
+        )
+    with Checkpoints(folder / "checkpoints") as saved:
+        if saved.best is None:
+            raise CheckpointError(folder, "has no checkpoint", "train it further first")
+        if saved.about(saved.best).get("tokenizer") != tokenizer.hash:
+            raise CheckpointError(
+                folder, "was trained with another tokenizer than the corpus has",
+                "give the corpus that run's (for CLIP's: `sleeplm tokenizer --bpe FILE`)",
+            )
+        return saved.restore_parameters(
+            saved.best, abstract(steps.abstract["parameters"], steps.shardings["parameters"])
+        )
+
+
+def parameter_shapes(config: RunConfig) -> dict[str, tuple[int, ...]]:
+    """Path -> shape of every parameter of a config; nothing is allocated."""
+    shapes = jax.eval_shape(lambda: create(config)[1])
+    return {jax.tree_util.keystr(path): x.shape
+            for path, x in jax.tree_util.tree_leaves_with_path(shapes)}
+
+
 def check_same_run(config: RunConfig, folder: Path) -> None:
     """ConfigError when the folder holds a run whose config would give another result."""
     path = folder / "config.json"
@@ -201,7 +251,7 @@ def report(step: int, metrics: dict, writer, clock: Clock, say) -> None:
 
 
 def parts_text(values: dict) -> str:
-    names = ("contrastive", "caption", "reconstruction")
+    names = ("contrastive", "caption", "reconstruction", "position")
     return " ".join(f"{name} {values[name]:.3f}" for name in names if name in values)
 
 

@@ -129,14 +129,15 @@ def test_errors_of_numbers_by_hand():
 def test_stages_and_events_by_hand():
     records = [
         {**EMPTY, "stage": "N2", "events": [event("arousal", 2.0, 9.0), event("hypopnea", 1, 30)]},
-        {**EMPTY, "stage": "W", "events": [], "scored": ["arousal"]},
+        {**EMPTY, "stage": "N1", "events": [], "scored": ["arousal"]},
         {**EMPTY, "stage": "R", "events": [event("arousal", 4.0, 8.0)]},
         {**EMPTY, "stage": "N3", "events": []},
     ]
     texts = [
-        "N2 sleep. A hypopnoea runs from 1.5 to 30.0 s. An arousal runs from 2.0 to 8.0 s.",
-        "Wake. No arousal is scored.",
-        "Stage N1 sleep. An arousal runs from 4.0 to 8.0 s.",
+        "This epoch is N2 sleep. A hypopnoea runs from 1.5 to 30.0 s. "
+        "An arousal runs from 2.0 to 8.0 s.",
+        "This epoch is N1 light sleep. No arousal is scored.",
+        "Staging gives stage N1 sleep here. An arousal runs from 4.0 to 8.0 s.",
         "An arousal runs from 4.0 to 8.0 s.",
     ]
     found = grade(texts, records, "stage_event")

@@ -77,7 +77,8 @@ def test_what_is_said_is_read_back_exactly():
 
 
 def test_a_transition_must_fit_the_stages():
-    text = "This epoch is N2. Before it: wake and N1. The stage changes from N1 to N2 at its begin."
+    text = ("This epoch is N2. Before it: wake and N1. "
+            "The stage changes from N1 to N2 at its beginning.")
     assert read_context(text)["before"] == ["W", "N1"]
     for wrong in (text.replace("from N1 to N2", "from N3 to N2"), text.rsplit(" The", 1)[0]):
         with pytest.raises(CorpusError, match="transitions"):

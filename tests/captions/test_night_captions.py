@@ -84,6 +84,9 @@ def drawn_window(seed):
             if rng.random() < 0.8:
                 add(f"{name}_hour", rng.uniform(40, 100), unit, channel,
                     [onset + 3600 * hour, onset + 3600 * (hour + 1)])
+    if kind == "five_minutes" and either("heart_rate_variability", "no ECG"):
+        add("lf_power", rng.uniform(0, 3000), "ms²", "ECG")
+        add("hf_power", rng.uniform(0, 3000), "ms²", "ECG")
     if rng.random() < 0.7:
         of = "sleep" if kind == "night" and rng.random() < 0.8 else "window"
         for word in rng.permutation(POSITIONS)[: rng.integers(1, 6)]:

@@ -36,9 +36,12 @@ def page():
     return (DOCS / "caption_examples.md").read_text("utf-8")
 
 
-def test_twenty_epochs_each_with_its_small_picture(page):
+def test_twenty_real_epochs_and_six_simulated_each_with_its_small_picture(page):
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
-    assert len(pictures) == len(re.findall(r"^## \d+\. ", page, re.MULTILINE)) == 20
+    assert len(pictures) == len(re.findall(r"^## \d+\. ", page, re.MULTILINE)) == 26
+    real, simulated = page.split("# Simulated epochs")
+    assert real.count("![") == 20 and "Simulated night" not in real
+    assert len(re.findall(r"^## \d+\. Simulated night", simulated, re.MULTILINE)) == 6
     sizes = [(DOCS / picture).stat().st_size for picture in pictures]
     assert max(sizes) < 60_000 and sum(sizes) < 1_000_000
     kept = {f"images/captions/{path.name}" for path in (DOCS / "images" / "captions").iterdir()}

@@ -20,7 +20,7 @@ from .drawing import drawn_record
 
 # Written by hand, of both styles: the parser is held against these, not against the renderer.
 BY_HAND = [
-    ("stage_event", "Stage N2 sleep.", {"stage": "N2", "events": [], "none_of": []}),
+    ("stage_event", "Scoring: stage N2 sleep.", {"stage": "N2", "events": [], "none_of": []}),
     (
         "stage_event",
         "This epoch is REM sleep. From 2.0 to 12.5 s there is a hypopnoea. "

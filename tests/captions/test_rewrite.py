@@ -367,3 +367,14 @@ def test_rows_keep_their_order():
     found = list(rows([Rewritten("a", "b", True)], [{"epoch": 3}], "m"))
     assert found == [{"epoch": 3, "original": "a", "rewritten": "b", "accepted": True,
                       "why_not": None, "model": "m"}]
+
+
+@pytest.mark.parametrize("more", [
+    "The heart is in atrial fibrillation.", "Loud breathing sounds and cyanosis are present.",
+    "The patient seems restless and severely ill.", "All values are within physiological limits.",
+    "The following epoch continues in the same manner.", "This is all that is seen.",
+])  # fmt: skip
+@pytest.mark.parametrize("original", [QUIET, HEART])
+def test_a_finding_that_nobody_made_is_refused(original, more):
+    assert differences(original, f"{original} {more}")
+    assert differences(original, original) == []

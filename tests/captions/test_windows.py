@@ -9,6 +9,7 @@ import pytest
 
 from sleeplm_jax.captions.cycles import sleep_cycles
 from sleeplm_jax.captions.night import say_window
+from sleeplm_jax.captions.record import stated
 from sleeplm_jax.captions.windows import (
     NO_TRACE,
     WAKE_ONLY,
@@ -26,6 +27,7 @@ from sleeplm_jax.physiology.statistics import night_statistics
 from sleeplm_jax.recordings.night import Event, Provenance
 from sleeplm_jax.recordings.scoring import read_scoring
 from tests.physiology.nights import drawn_night, drawn_traces
+from tests.physiology.test_heart_measures import drawn_ecg
 
 W, N1, N2, N3, R = range(5)
 
@@ -208,6 +210,42 @@ def test_five_minutes_share_out_the_scored_events(psg, night):
         assert wanted > 10 and sum(c[feature] for c in counts) == wanted, name
 
 
+@pytest.mark.parametrize("night", [1, 2, 3])
+def test_the_captions_of_the_epochs_hold_the_scored_events(psg, night):
+    """Every event of the XML is stated, in its epochs and at its time; the XML is read by hand."""
+    file = psg / "nsrr_xml" / f"learn-nsrr0{night}.xml"
+    scoring = read_scoring(file, 1e5)
+    drawn = dataclasses.replace(
+        drawn_night(epochs=2), stages=scoring.stages, events=scoring.events, traces={},
+        signals=np.zeros((len(scoring.stages), 1, 1)),
+        mask=np.ones((len(scoring.stages), 10), bool), provenance=scoring.provenance,
+    )
+    told = [stated(record, "stage_event", None) for record in measure_night(drawn)]
+    kinds = {"Hypopnea": "hypopnea", "Arousal": "arousal", "SpO2 desaturation": "desaturation",
+             "Obstructive Apnea": "obstructive_apnea"}
+    text = file.read_text()
+    compared = 0
+    for name, kind in kinds.items():
+        wanted = set()
+        for start, lasts in re.findall(
+            rf"<Name>{name}[^<]*</Name>\s*<Start>([\d.]+)</Start>\s*<Duration>([\d.]+)", text
+        ):
+            begin, end = float(start), float(start) + float(lasts)
+            parts = {}
+            for epoch in range(int(begin // 30), int(np.ceil(end / 30))):
+                a, b = max(begin - 30 * epoch, 0), min(end - 30 * epoch, 30)
+                parts[epoch] = (b - a, round(a, 1), round(b, 1))
+            longest = max(parts, key=lambda e: parts[e][0])
+            for epoch, (length, a, b) in parts.items():
+                if epoch < len(told) and end - begin >= 0.5 and (length >= 1 or epoch == longest):
+                    wanted.add((epoch, a, b))
+        found = {(epoch, a, b) for epoch, content in enumerate(told) if content
+                 for k, a, b in content["events"] if k == kind}
+        assert found == wanted, name
+        compared += len(wanted)
+    assert compared > 100
+
+
 def test_a_real_night_has_the_stages_that_its_readme_counts(psg):
     """ucddb018: W 328, N1 58, N2 280, N3 137, R 19 epochs, by the folder's README."""
     scoring = read_scoring(psg / "ucddb_eeg" / "ucddb018_hypnogram.edf", 822 * 30.0)
@@ -264,6 +302,28 @@ def test_heart_rate_and_saturation_follow_the_records():
     assert hours[0]["value"] == pytest.approx(line[:120].mean(), abs=1e-3)
     five = measured(course(hypnogram((N2, 240)), records=records), "five_minutes")
     assert values(five)["heart_rate_mean"] == pytest.approx(line[:10].mean(), abs=1e-3)
+
+
+def test_heart_rate_variability_of_five_minutes_of_a_modulated_pulse():
+    """LF 40 ms and HF 20 ms of amplitude: 800 and 200 ms²; nothing is told without an ECG."""
+    times = [0.4]
+    while times[-1] < 599:
+        wave = 0.04 * np.sin(2 * np.pi * 0.1 * times[-1]) + 0.02 * np.sin(
+            2 * np.pi * 0.25 * times[-1])
+        times.append(times[-1] + 0.9 + wave)
+    traces = drawn_traces(20) | {"ECG": drawn_ecg(times, 600)}
+    for lost in ((), ("ECG",)):
+        night = drawn_night(20, traces={c: t for c, t in traces.items() if c not in lost})
+        record = measured(course_of(night, measure_night(night)), "five_minutes")
+        if lost:
+            assert lacks(record)["heart_rate_variability"] == "no ECG"
+            assert "lf_power" not in values(record)
+            continue
+        assert values(record)["lf_power"] == pytest.approx(800, rel=0.1)
+        assert values(record)["hf_power"] == pytest.approx(200, rel=0.15)
+        assert "ms²" in say_window(record, np.random.default_rng(0))
+        kept = values(grounded_window(record, ("C3", "HR")))
+        assert not {"lf_power", "hf_power"} & kept.keys()
 
 
 def test_a_curve_seldom_measured_is_not_told():

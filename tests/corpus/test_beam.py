@@ -8,7 +8,7 @@ import pytest
 from sleeplm_jax.corpus import beam
 from sleeplm_jax.corpus.prepare import prepare_corpus, survey
 from sleeplm_jax.errors import CorpusError, UserError
-from sleeplm_jax.files import place
+from sleeplm_jax.places import place
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from sleeplm_jax.config import SignalSpec
 from sleeplm_jax.corpus.plan import plan, told
 from sleeplm_jax.corpus.prepare import prepare_corpus, survey
-from sleeplm_jax.recordings.prepare import inspect_recording
+from sleeplm_jax.recordings.inspection import inspect_recording
 from sleeplm_jax.recordings.scoring import find_scoring
 from sleeplm_jax.recordings.trim import Trim
 from tests.recordings.edf_files import c3, write

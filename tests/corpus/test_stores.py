@@ -17,7 +17,8 @@ from sleeplm_jax.corpus.manifest import Corpus, cache_folder
 from sleeplm_jax.corpus.prepare import prepare_corpus
 from sleeplm_jax.corpus.tokenizer import train_tokenizer
 from sleeplm_jax.errors import CorpusError
-from sleeplm_jax.files import place, write_atomically
+from sleeplm_jax.files import write_atomically
+from sleeplm_jax.places import place
 
 
 @pytest.fixture(autouse=True)

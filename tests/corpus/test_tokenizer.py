@@ -144,7 +144,7 @@ def test_all_captions_of_an_epoch_in_the_compact_style_fit_256_tokens(own):
 
 
 def test_digits_can_be_kept_apart(own):
-    tokenizer = train_tokenizer(Corpus.open(own), vocab_size=1024, split_digits=True)
+    tokenizer = train_tokenizer(Corpus.open(own), vocab_size=1024, numbers="digits")
     row = tokenizer.ids("13.29")
     assert len([i for i in row if tokenizer.decode([i]).strip().isdigit()]) == 4
 

@@ -53,6 +53,13 @@ config = RunConfig(steps=4, optimizer=OptimizerConfig(warmup_steps=1), model=Mod
     encoder=EncoderConfig(width=16, depth=2, heads=2, patch_samples=32, caption_tokens=4),
     text=TextConfig(width=16, depth=2, decoder_depth=2, heads=2), embed_dim=8,
     reconstruction_width=8, vocab_size=128))
+if sys.argv[2] == "sleeplm":  # with all that is drawn by chance: dropout and hidden patches
+    m, r = config.model, dataclasses.replace
+    encoder = r(m.encoder, kind="dual_axis", mlp="swiglu", mlp_bias=False, qkv_bias=False,
+                stem_width=8, pool="cascade", dropout=0.2)
+    text = r(m.text, summary="shifted", decoder="separate")
+    objective = ObjectiveConfig(reconstruction_form="masked", position_classes=True)
+    config = validate(r(config, model=r(m, encoder=encoder, text=text), objective=objective))
 rng = np.random.default_rng(0)
 n = 8
 batch = {
@@ -75,7 +82,8 @@ for name in sys.argv[1].split():
         for _ in range(3):
             state, metrics = steps.train(state, placer.place(batch))
             losses.append([float(metrics["loss"]), float(metrics["grad_norm"])])
-    kernel = state["parameters"]["encoder"]["stack"]["blocks"]["mlp"]["up"]["kernel"]
+    blocks = state["parameters"]["encoder"]["stack"]["blocks"]
+    kernel = blocks.get("channel", blocks)["mlp"]["up"]["kernel"]
     moment = jax.tree_util.tree_leaves_with_path(state["optimizer"])
     moment = [x for k, x in moment if "up" in str(k) and "kernel" in str(k) and "encoder" in str(k)]
     out[name] = {"losses": losses, "shard": kernel.addressable_shards[0].data.size / kernel.size,
@@ -85,14 +93,15 @@ print(json.dumps(out))
 
 
 @pytest.mark.parametrize(
-    "names",
-    ["1 2x2", pytest.param("1 2x2 4x2 8x1 2x2x2", marks=pytest.mark.slow)],
-    ids=["one mesh", "every mesh"],
+    ("names", "model"),
+    [("1 2x2", "vit2d"), ("1 2x2", "sleeplm"),
+     pytest.param("1 2x2 4x2 8x1 2x2x2", "vit2d", marks=pytest.mark.slow)],
+    ids=["one mesh", "one mesh, SleepLM's setting", "every mesh"],
 )
-def test_losses_and_gradients_are_equal_on_every_mesh(names):
+def test_losses_and_gradients_are_equal_on_every_mesh(names, model):
     """Eight CPU devices in a process of its own (the count is fixed when JAX starts)."""
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, names], capture_output=True, text=True, timeout=600,
+        [sys.executable, "-c", CHILD, names, model], capture_output=True, text=True, timeout=600,
         env=os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"},
     )
     assert done.returncode == 0, done.stderr[-2000:]

@@ -149,6 +149,16 @@ def test_stages_unscored_movement_and_stand_ins():
     assert records[0]["stand_ins"] == ["C3"] and records[0]["scored"] == []
 
 
+def test_scored_for_sleep_and_wake_only_no_stage_of_sleep_is_told():
+    from dataclasses import replace
+
+    from sleeplm_jax.recordings.night import Provenance
+
+    night = replace(drawn_night(3, stages=[0, 2, -1]),
+                    provenance=Provenance(cohort_flags=("sleep_wake_scoring_only",)))
+    assert [r["stage"] for r in measure_night(night)] == ["W", None, None]
+
+
 def test_samples_of_another_length_are_refused():
     from dataclasses import replace
 

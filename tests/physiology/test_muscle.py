@@ -62,6 +62,29 @@ def test_the_measure_is_the_band_powers_square_root():
     assert out["muscle_tone"][0] / out["muscle_tone"][1] == pytest.approx(rms[0] / rms[1], rel=0.03)
 
 
+def test_the_heart_at_the_chin_is_taken_out_and_a_burst_is_not():
+    rate, seconds = 256.0, 240
+    time = np.arange(int(seconds * rate)) / rate
+    rng = np.random.default_rng(5)
+    beats = 0.5 + np.cumsum(rng.normal(0.9, 0.03, 260))
+    noise = 3 * rng.standard_normal(len(time))
+    noise[(time % 30 > 10) & (time % 30 < 12)] *= 5
+    qrs = sum(40 * np.exp(-0.5 * ((time - beat) / 0.012) ** 2) for beat in beats)
+    good = np.ones(8, bool)
+    alone = muscle.measure_chin(trace(noise, rate), 8, good)
+    spoilt = muscle.measure_chin(trace(noise + qrs, rate), 8, good)
+    mended = muscle.measure_chin(trace(noise + qrs, rate), 8, good, beats)
+    # What is left is what the beats' rounding to 4 ms leaves of a complex of 40 µV.
+    for name in ("emg_median_frequency", "burst_ratio"):
+        left, was = (np.median(np.abs(x[name] - alone[name])) for x in (mended, spoilt))
+        assert left < 0.25 * was, (name, left, was)
+    # Without anything of the heart in it nothing is lost.
+    clean = muscle.measure_chin(trace(noise, rate), 8, good, beats)
+    assert clean["burst_ratio"] == pytest.approx(alone["burst_ratio"], rel=0.03)
+    tone = muscle.measure_chin(trace(noise * np.where(time < 30, 3, 1), rate), 8, good, beats)
+    assert tone["muscle_tone"][0] == pytest.approx(300, rel=0.05)
+
+
 def test_a_one_hertz_emg_is_not_measured():
     assert muscle.measure_chin(trace(np.ones(120), 1.0), 4, GOOD) == {}
 

@@ -12,6 +12,7 @@ from sleeplm_jax.physiology.artefacts import mark_artefacts
 from sleeplm_jax.physiology.measure import measure_night
 from sleeplm_jax.physiology.sanity import (
     LEAST_EPOCHS,
+    chance_error,
     epoch_features,
     judge,
     night_evidence,
@@ -135,6 +136,32 @@ def test_a_cohort_is_judged_by_most_of_its_nights():
     assert judge([odd, odd, usual])["verdict"] == "doubtful"
 
 
+def test_what_chance_may_do_is_no_finding():
+    """Nothing tells W from N1 here, in a thousand nights of the fewest epochs that are judged."""
+    rng = np.random.default_rng(4)
+    stages = np.repeat([W, N1], LEAST_EPOCHS)
+    nights = [
+        night_evidence(stages, {"beta_power": rng.standard_normal(len(stages))})
+        for _ in range(1000)
+    ]
+    under = np.mean([night["order"][0]["share"] < 0.4 for night in nights])
+    assert 0.10 < under < 0.19  # normal law: 14 %
+    flagged = np.mean([judge([night])["verdict"] == "doubtful" for night in nights])
+    assert flagged < 0.04  # two standard errors: 2.3 %
+    trios = [judge(nights[i : i + 3])["verdict"] == "doubtful" for i in range(0, 999, 3)]
+    assert np.mean(trios) < 0.05
+    # Where the order is clear, few epochs are enough.
+    turned = night_evidence(stages, {"beta_power": np.where(stages == W, -1.2, 1.2)
+                                     + rng.standard_normal(len(stages))})
+    assert judge([turned])["verdict"] == "doubtful"
+
+
+def test_the_error_by_chance_is_mann_whitneys():
+    rng = np.random.default_rng(5)
+    shares = [superiority(rng.random(20), rng.random(30)) for _ in range(4000)]
+    assert chance_error(20, 30) == pytest.approx(np.std(shares), rel=0.05)  # 4 of its errors
+
+
 def test_rem_at_sleep_onset_in_most_nights_is_flagged():
     stages = np.concatenate([[W] * 10, [R] * 30, [N2] * 60, [N3] * 30])
     night = night_evidence(stages, {"delta_power": np.full(len(stages), np.nan)})
@@ -162,3 +189,18 @@ def test_features_are_means_over_the_channels_of_an_epoch():
     found = epoch_features(records)
     np.testing.assert_array_equal(found["delta_power"], [65.0, np.nan])
     np.testing.assert_array_equal(found["muscle_tone"], [np.nan, 120.0])
+
+
+def test_bands_that_qrs_complexes_fill_are_not_taken_where_the_heart_is_seen():
+    def record(c3, c4):
+        return {"measurements": [
+            {"feature": name, "channel": channel, "value": value}
+            for channel, value in (("C3", c3), ("C4", c4))
+            for name in ("sigma_power", "delta_power")
+        ]}
+
+    records = [record(10.0, 20.0), record(30.0, 50.0), record(1.0, 2.0)]
+    heart = {"C4": np.array([False, True, True]), "C3": np.array([False, False, True])}
+    found = epoch_features(records, heart)
+    np.testing.assert_array_equal(found["sigma_power"], [15.0, 30.0, np.nan])
+    np.testing.assert_array_equal(found["delta_power"], [15.0, 40.0, 1.5])

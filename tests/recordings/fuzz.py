@@ -1,4 +1,4 @@
-"""Damaged recordings and scorings by the thousand: each ends in a valid result or in one line.
+"""Damaged recordings, scorings and tables by the thousand: a valid result each, or one line.
 
     python -m tests.recordings.fuzz --cases 5000 --seed 1 [--psg DIR]
 
@@ -26,7 +26,10 @@ from pathlib import Path
 
 import numpy as np
 
+from sleeplm_jax.recordings import montage
+from sleeplm_jax.recordings.header_person import SEXES
 from sleeplm_jax.recordings.night import Dialect
+from sleeplm_jax.recordings.recording import Recording, SignalInfo
 
 SECONDS = 20.0  # a case may take; on an idle core the slowest takes about 1
 DURATION = 36_000.0  # of the recording that a scoring is read for: the real ones differ in start
@@ -54,6 +57,41 @@ RESPEVT = """Time       Type   PB/CS  Duration  Low    %Drop  Snore  Arousal    
 22:00:10  HYP-C             16       89.9    4.1     -     -      64.7   -5.7
 22:00:40  APNEA-O           15       90.8    5.2     +     +      64.7   -7.3
 """
+PARTICIPANTS = """participant_id\tage\tsex\tbmi\tpid
+sub-1\t33\tF\t21.5\t7
+sub-115\t89+\tn/a\tn/a\t8
+"""
+MONTAGE = r"""name: mine
+description: a cohort of this test
+extends: shhs
+cohorts: [mine]
+verified: true
+sources: [our montage sheet]
+matches:
+  - {labels: [C3-M2, ECG], file: "P[0-9]*", transducer: "*"}
+subject: '^(P\d+)_night\d'
+family: '^(P\d)'
+night: '_night(\d)'
+person: '^(?P<age>\d+) (?P<sex>[MF]) '
+others: {Light: room light}
+scoring:
+  format: codes
+  rules: AASM
+  stages: {0: W, 1: N1, 2: N2, 3: N3, 5: R}
+  events: {Hypopnea 3%: hypopnea}
+  epoch_s: 30
+  flags: [two_scorers]
+  citation: our scoring sheet
+channels:
+  C3:
+    - {expr: C3 - (A1 + A2)/2, citation: ours, unit: uV, min_rate: 50}
+    - {expr: C3-M2, note: where A2 is dead, citation: ours, scale: 2, polarity: -1}
+  AF:
+    - {expr: "[Nasal Flow]", transducer: nasal_pressure, citation: ours, occurrence: 1}
+  POS:
+    - {expr: Body, codes: {supine: 0, left: 1, right: 2, prone: 3, upright: [4, 5]}, citation: ours}
+    - {expr: Angle, degrees: true, upright: {label: Elevation, above: 45}, citation: ours}
+"""
 CODES = Dialect(stages=tuple(zip("01235", ("W", "N1", "N2", "N3", "R"), strict=True)))
 
 
@@ -71,7 +109,8 @@ def real_files(psg: Path | None) -> list[Path]:
         "sleepedf_hypnograms/edf/SC400*.edf", "openneuro_ds005555_boas/sub-1*/eeg/*_events.tsv",
         "openneuro_ds003768/sourcedata/*0[1-3]*stage.tsv", "slpdb_annotations/*1*.st",
         "ucddb_eeg/stages/*.txt", "dreem_dod_scorers/scorers/dodh/scorer_1/*0*.json",
-        "resmed_cpap/*SAD.edf",
+        "resmed_cpap/*SAD.edf", "physionet2018_arousals/*.arousal",
+        "openneuro_ds005555_boas/participants.tsv",
     )
     return [path for pattern in patterns for path in sorted(psg.glob(pattern))[:6]]
 
@@ -111,7 +150,13 @@ def written_files(folder: Path) -> list[Path]:
         "remlogic.txt": REMLOGIC,
         "ucddb002_stage.txt": "0\n2\n3\n3\n4\n1\n8\n",
         "ucddb002_respevt.txt": RESPEVT,
+        "participants.tsv": PARTICIPANTS,
+        "mine.yaml": MONTAGE,
     }
+    packaged = Path(montage.__file__).parent / "montages"
+    for name in ("stages", "mass", "isruc"):  # by another name: a packaged one is refused
+        content = (packaged / f"{name}.yaml").read_text(encoding="utf-8")
+        text[f"our-{name}.yaml"] = content.replace(f"name: {name}", f"name: our-{name}", 1)
     paths = list(simulated) + sorted((folder / "simulated").glob("*.xml"))
     paths += [*_written_wfdb(folder), _written_hdf5(folder)]
     for name, content in text.items():
@@ -121,13 +166,16 @@ def written_files(folder: Path) -> list[Path]:
     return paths
 
 
-def _written_wfdb(folder: Path) -> tuple[Path, Path]:
+def _written_wfdb(folder: Path) -> tuple[Path, ...]:
     import wfdb
 
     values = np.random.default_rng(0).normal(0, 40, (200 * 90, 2))
+    wfdb.wrann("arousals", "arousal", np.array([1, 6000, 9000, 11000, 12000]), ['"'] * 5, fs=200,
+               aux_note=["W", "N1", "(resp_hypopnea", "resp_hypopnea)", "N2"],
+               write_dir=str(folder))
     wfdb.wrsamp("record", fs=200, units=["uV", "uV"], sig_name=["C3-M2", "ECG"], p_signal=values,
                 fmt=["16", "16"], write_dir=str(folder))
-    return folder / "record.hea", folder / "record.dat"
+    return folder / "record.hea", folder / "record.dat", folder / "arousals.arousal"
 
 
 def _written_hdf5(folder: Path) -> Path:
@@ -204,7 +252,8 @@ def _mutate(out: bytearray, is_edf: bool, rng: np.random.Generator) -> bytearray
 def check_recording(path: Path) -> str:
     """Reads a recording as the commands do; returns what became of it, raises for a fault."""
     from sleeplm_jax.errors import UserError
-    from sleeplm_jax.recordings.prepare import inspect_recording, prepare_night
+    from sleeplm_jax.recordings.inspection import inspect_recording
+    from sleeplm_jax.recordings.prepare import prepare_night
 
     if path.suffix == ".dat":
         path = path.with_suffix(".hea")
@@ -250,6 +299,52 @@ def check_scoring(path: Path) -> str:
     return "read"
 
 
+def check_montage(path: Path) -> str:
+    """Reads a user's montage and applies it to labels; raises for a fault."""
+    from sleeplm_jax.errors import UserError
+    from sleeplm_jax.recordings.montage_hash import montage_sha256
+    from sleeplm_jax.recordings.montage_match import resolve
+    from sleeplm_jax.recordings.montage_subjects import family_of, person_of
+
+    labels = ("C3", "A1", "A2", "C3-M2", "Nasal Flow", "Body", "Angle", "Elevation", "ECG I")
+    signals = tuple(SignalInfo(label, "uV", 100.0, -1.0, 1.0, 3000, "", "") for label in labels)
+    recording = Recording(Path("P0012_night2.edf"), signals, 30.0, None, (), None)
+    try:
+        found = montage.load_montage(path)
+        for name, resolution in resolve(recording, found).items():
+            if resolution is not None:
+                assert resolution.channel == name and np.isfinite(resolution.scale), "resolution"
+        person = person_of(recording.path, montage=found)
+        assert person.subject and person.night is None or person.night >= 0, "person"
+        family_of(recording.path, montage=found)
+    except UserError as error:
+        one_line(error)
+        return "refused"
+    assert len(montage_sha256(found)) == 64, "hash"
+    return "read"
+
+
+def check_participants(path: Path) -> str:
+    """Reads a table of participants for two recordings of it; raises for a fault."""
+    from sleeplm_jax.errors import UserError
+    from sleeplm_jax.recordings.montage_subjects import person_of
+
+    outcomes = set()
+    for name in ("sub-1_task-Sleep_acq-psg_eeg.edf", "sub-115_task-Sleep_acq-psg_eeg.edf"):
+        for table in (None, montage.load_montage("boas")):
+            try:
+                person = person_of(path.with_name(name), montage=table)
+            except UserError as error:
+                one_line(error)
+                outcomes.add("refused")
+                continue
+            assert person.subject and person.sex in {None, *SEXES.values()}, "person"
+            known = [value for value in (person.age, person.bmi) if value is not None]
+            assert all(0 <= value <= 130 for value in known), "age or BMI"
+            outcomes.add("read")
+    return "read" if "read" in outcomes else "refused"
+
+
 def check_scored(stages, events) -> None:
     assert set(np.unique(stages)) <= {-2, -1, 0, 1, 2, 3, 4}, "stages"
     for event in events:
@@ -279,8 +374,9 @@ def run(cases: int, seed: int, psg: Path | None, only: int | None = None,
         companions = {p.name: p.read_bytes() for p in paths if p.name in COMPANIONS}
         for name, data in companions.items():
             Path(folder, name).write_bytes(data)
-        for header in {p.with_suffix(".hea") for p in paths if p.suffix == ".st"}:
-            Path(folder, header.name).write_bytes(header.read_bytes())
+        for header in {p.with_suffix(".hea") for p in paths if p.suffix in (".st", ".arousal")}:
+            if header.is_file():  # or the annotations state their rate
+                Path(folder, header.name).write_bytes(header.read_bytes())
         intact = [name for name, data in seeds if _outcome(Path(folder, name), data) != "read"]
         for number in range(cases) if only is None else [only]:
             if time.monotonic() - began > budget_s:
@@ -324,6 +420,10 @@ def run(cases: int, seed: int, psg: Path | None, only: int | None = None,
 
 
 def _check_of(name: str):
+    if name.endswith(".yaml"):
+        return check_montage
+    if name == "participants.tsv":
+        return check_participants
     signals = name.lower().endswith(RECORDINGS) and "hypnogram" not in name.lower()
     return check_recording if signals else check_scoring
 

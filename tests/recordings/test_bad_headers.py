@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from sleeplm_jax.errors import RecordingError
+from sleeplm_jax.recordings.inspection import inspect_recording
 from sleeplm_jax.recordings.montage import load_montage
 from sleeplm_jax.recordings.montage_match import resolve
 from sleeplm_jax.recordings.opening import open_recording
-from sleeplm_jax.recordings.prepare import inspect_recording, prepare_night
+from sleeplm_jax.recordings.prepare import prepare_night
 from sleeplm_jax.recordings.scoring import read_scoring
 from tests.recordings.edf_files import c3, patch, signal, tone, write
 from tests.recordings.test_edf import discontinuous

@@ -33,7 +33,7 @@ def test_every_damaged_file_is_read_or_refused_in_one_line(request):
     assert not found["refused_intact"], "nothing would be learnt from damaging these"
     assert found["cases"] == cases and found["peak_mb"] < MOST_MB
     # The mutations are neither all harmless nor all fatal, for recordings and scorings alike.
-    for suffix in ("edf", "xml"):
+    for suffix in ("edf", "xml", "yaml", "tsv", "arousal"):
         assert found["counts"][f"{suffix} read"] > 0 < found["counts"][f"{suffix} refused"]
 
 
@@ -42,7 +42,8 @@ def test_a_fault_would_be_seen(tmp_path, monkeypatch):
     from tests.recordings import fuzz as harness
 
     monkeypatch.setattr(harness, "check_recording", lambda path: 1 / 0)
-    monkeypatch.setattr(harness, "check_scoring", lambda path: 1 / 0)
+    for name in ("check_scoring", "check_montage", "check_participants"):
+        monkeypatch.setattr(harness, name, lambda path: 1 / 0)
     found = harness.run(20, 0, None)
     assert len(found["faults"]) == 20 and "ZeroDivisionError" in found["faults"][0]
 

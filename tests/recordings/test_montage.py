@@ -7,6 +7,7 @@ from sleeplm_jax.config import SignalSpec
 from sleeplm_jax.errors import RecordingError
 from sleeplm_jax.recordings.channels import microvolt_scale
 from sleeplm_jax.recordings.expression import parse_expression
+from sleeplm_jax.recordings.inspection import inspect_recording
 from sleeplm_jax.recordings.montage import known_montages, load_montage, parse_montage
 from sleeplm_jax.recordings.montage_match import (
     choose_montage,
@@ -19,7 +20,7 @@ from sleeplm_jax.recordings.montage_read import _angle_codes, read_channel
 from sleeplm_jax.recordings.montage_report import named_terms
 from sleeplm_jax.recordings.montage_subjects import person_of
 from sleeplm_jax.recordings.opening import open_recording
-from sleeplm_jax.recordings.prepare import inspect_recording, prepare_night
+from sleeplm_jax.recordings.prepare import prepare_night
 from tests.recordings.edf_files import c3, signal, tone, write
 
 

@@ -9,6 +9,7 @@ import yaml
 
 from sleeplm_jax.cli import main
 from sleeplm_jax.errors import RecordingError
+from sleeplm_jax.recordings import montage
 from sleeplm_jax.recordings.montage import load_montage, parse_montage
 from sleeplm_jax.recordings.montage_report import report_labels, report_recordings
 from tests.recordings.edf_files import c3, signal, tone, write
@@ -195,6 +196,35 @@ def test_check_says_in_one_line_what_is_wrong_and_where(tmp_path, text, capsys):
     assert main(["montage", "check", str(path)]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and "mine.yaml" in lines[0] and MISTAKES[text] in lines[0]
+
+
+PACKAGED = Path(montage.__file__).parent / "montages"
+
+
+@pytest.mark.parametrize("name", ["shhs", "SHHS"])
+def test_a_file_that_takes_a_packaged_montages_name_is_refused(tmp_path, name, capsys):
+    """Nights keep the name of their montage: it must tell which one that was."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"name: {name}\nextends: shhs\ncohorts: [shhs]\n")
+    assert main(["montage", "check", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "packaged montage 'shhs'" in said and "name of its own" in said
+    path.write_text("name: shhs-mine\nextends: shhs\n")
+    assert main(["montage", "check", str(path)]) == 0
+
+
+def test_a_packaged_table_may_be_checked_by_its_path():
+    assert main(["montage", "check", str(PACKAGED / "shhs.yaml")]) == 0
+
+
+def test_a_file_called_like_a_packaged_montage_is_not_passed_over(tmp_path, monkeypatch, capsys):
+    """Or else the packaged one would be read in silence."""
+    monkeypatch.chdir(tmp_path)
+    Path("shhs").write_text("name: mine\nchannels: {}\n")
+    assert main(["montage", "check", "shhs"]) == 2
+    assert "a file here" in capsys.readouterr().err
+    assert main(["montage", "check", "hmc"]) == 0
+    assert [m.name for m in montage.packaged_montages() if m.name == "shhs"]
 
 
 def test_a_file_may_extend_a_packaged_montage(tmp_path):

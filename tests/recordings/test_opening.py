@@ -9,8 +9,9 @@ import pytest
 import wfdb
 
 from sleeplm_jax.errors import RecordingError
+from sleeplm_jax.recordings.inspection import inspect_recording
 from sleeplm_jax.recordings.opening import open_recording
-from sleeplm_jax.recordings.prepare import inspect_recording, prepare_night
+from sleeplm_jax.recordings.prepare import prepare_night
 from tests.recordings.edf_files import c3, write
 
 RATE, SECONDS = 200, 120

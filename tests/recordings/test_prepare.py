@@ -11,8 +11,9 @@ from scipy import signal as sps
 
 from sleeplm_jax.config import SignalSpec
 from sleeplm_jax.errors import RecordingError
+from sleeplm_jax.recordings.inspection import inspect_recording
 from sleeplm_jax.recordings.montage import parse_montage
-from sleeplm_jax.recordings.prepare import inspect_recording, prepare_night
+from sleeplm_jax.recordings.prepare import prepare_night
 from tests.recordings.edf_files import c3, hypnogram, signal, tone, write
 
 POSITION = {"right": 0, "left": 1, "supine": 2, "prone": 3}
@@ -197,7 +198,7 @@ def test_absurdly_slow_or_long_signals_are_refused_before_memory_is_taken(tmp_pa
     night = prepare_night(path, scoring=None, montage=montage(
         C3={"expr": "C3-M2"}, ABD={"expr": "Abdomen"}))  # fmt: skip
     assert night.channels["ABD"] is None and night.channels["C3"] is not None
-    monkeypatch.setattr("sleeplm_jax.recordings.prepare.MOST_SAMPLES", 100_000)
+    monkeypatch.setattr("sleeplm_jax.recordings.channel_choice.MOST_SAMPLES", 100_000)
     for use in (prepare_night, inspect_recording):
         with pytest.raises(RecordingError, match="C3-M2 has 180000 samples .0 h at 100 Hz"):
             use(path)

@@ -7,8 +7,9 @@ import pytest
 
 from sleeplm_jax.config import UNSCORED
 from sleeplm_jax.errors import RecordingError
+from sleeplm_jax.recordings.inspection import inspect_recording
 from sleeplm_jax.recordings.opening import open_recording
-from sleeplm_jax.recordings.prepare import inspect_recording, prepare_night
+from sleeplm_jax.recordings.prepare import prepare_night
 from sleeplm_jax.recordings.scoring import read_scoring
 
 

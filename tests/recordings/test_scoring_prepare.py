@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from sleeplm_jax import captions
+from sleeplm_jax.cli import main
 from sleeplm_jax.config import UNSCORED
 from sleeplm_jax.errors import RecordingError
 from sleeplm_jax.physiology.measure import RECORD_KINDS, measure_night
 from sleeplm_jax.recordings.events import EVENT_KINDS
+from sleeplm_jax.recordings.inspection import inspect_recording
 from sleeplm_jax.recordings.montage import load_montage
 from sleeplm_jax.recordings.prepare import prepare_night
-from tests.recordings.edf_files import c3, write
+from tests.recordings.edf_files import c3, hypnogram, write
 
 MONTAGE = """
 name: mine
@@ -98,3 +100,36 @@ def test_every_kind_of_event_is_one_of_a_records_or_left_out():
     form = json.loads((Path(captions.__file__).parent / "record.schema.json").read_text())
     kinds = form["properties"]["events"]["items"]["properties"]["kind"]["enum"]
     assert {RECORD_KINDS.get(kind, kind) for kind in EVENT_KINDS} == {*kinds, None}
+
+
+def test_inspect_reads_the_scoring_it_is_given(tmp_path, capsys):
+    """As prepare would: a file elsewhere goes before one beside the recording."""
+    path = write(tmp_path / "n.edf", [c3(90)])
+    hypnogram(tmp_path / "n_hypnogram.edf", ["Sleep stage W"] * 3)
+    (tmp_path / "elsewhere").mkdir()
+    other = hypnogram(tmp_path / "elsewhere" / "x.edf", ["Sleep stage W", "Sleep stage N2"])
+    found = inspect_recording(path)
+    assert found["scoring"] == "n_hypnogram.edf" and not found["flags"]
+    found = inspect_recording(path, scoring=other)
+    assert found["scoring"] == "x.edf"
+    assert found["flags"] == list(prepare_night(path, scoring=other).flags)
+    assert any("scoring_shorter_than_signal" in flag for flag in found["flags"])
+    assert main(["inspect", str(path), "--scoring", str(other), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["scoring"] == "x.edf"
+    other.write_bytes(b"no scoring\n")
+    assert main(["inspect", str(path), "--scoring", str(other)]) == 2
+    said = capsys.readouterr().err
+    assert "x.edf" in said and said.count("\n") == 1
+    assert main(["inspect", str(path), "--scoring", str(tmp_path / "absent")]) == 2
+    assert "no such scoring file" in capsys.readouterr().err
+
+
+def test_a_scoring_beside_a_recording_that_cannot_be_read_is_said_by_inspect(tmp_path):
+    path = write(tmp_path / "n.edf", [c3(90)])
+    (tmp_path / "n.xml").write_text("<CMPStudyConfig>")
+    found = inspect_recording(path)
+    assert found["scoring"] == "n.xml"
+    (flag,) = [flag for flag in found["flags"] if flag.startswith("scoring: ")]
+    with pytest.raises(RecordingError) as caught:
+        prepare_night(path)
+    assert flag == f"scoring: {caught.value.finding}"

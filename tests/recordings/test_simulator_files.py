@@ -12,7 +12,7 @@ import pytest
 
 from sleeplm_jax.config import CANONICAL_CHANNELS, STAGES
 from sleeplm_jax.errors import ConfigError
-from sleeplm_jax.recordings.prepare import inspect_recording
+from sleeplm_jax.recordings.inspection import inspect_recording
 from sleeplm_jax.recordings.scoring import read_scoring
 from sleeplm_jax.recordings.simulator import cohort, simulate_cohort, simulate_night
 from tests.fixtures_simulator import (

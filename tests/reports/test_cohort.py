@@ -122,7 +122,8 @@ def record(cohort_name="a", flags=(), delta=(50, 55, 70, 90, 52), epochs=60, los
         "staging": {
             "stages": {s: {"epochs": epochs, "delta_power": level[s]} for s in stages},
             "order": [{"feature": "delta_power", "more": a, "less": b,
-                       "share": 0.9 if level[a] > level[b] else 0.1} for a, b in order],
+                       "share": 0.9 if level[a] > level[b] else 0.1, "error": 0.05}
+                      for a, b in order],
             "rem_at_onset": False,
         },
         "statistics": {

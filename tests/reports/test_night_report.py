@@ -10,17 +10,11 @@ from PIL import Image
 from sleeplm_jax.config import STAGES
 from sleeplm_jax.corpus.fingerprints import signals_sha256
 from sleeplm_jax.corpus.nightfile import quantise
+from sleeplm_jax.inference.captioning import NO_CHANNEL, NO_INPUT, NOT_TRAINED, why_silent
 from sleeplm_jax.reports import figure
 from sleeplm_jax.reports.night import clock_seconds, describe_night, seen_in_training
 from sleeplm_jax.reports.panels import TimeAxis, body_positions
-from sleeplm_jax.reports.reading import (
-    NO_CHANNEL,
-    NO_INPUT,
-    NOT_TRAINED,
-    choose_epochs,
-    read_night,
-    why_silent,
-)
+from sleeplm_jax.reports.reading import choose_epochs, read_night
 from sleeplm_jax.reports.spectra import spectrogram
 from tests.fake_model import FakeModel
 from tests.reports.nights import EVENTS, SPEC, night, records

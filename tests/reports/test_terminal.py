@@ -2,7 +2,7 @@ import io
 
 from rich.console import Console
 
-from sleeplm_jax.recordings.prepare import inspect_recording
+from sleeplm_jax.recordings.inspection import inspect_recording
 from sleeplm_jax.reports.terminal import print_inspection
 
 

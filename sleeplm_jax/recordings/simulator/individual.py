@@ -27,7 +27,9 @@ class Individual:
     muscle_uv: float  # RMS of scalp muscle in the EEG, eyes open
     aperiodic_shift: float  # added to every stage's 1/f exponent
     profile_db: tuple[float, ...]  # departure from the average spectrum at spectra.PROFILE_HZ
-    ecg_leak_uv: tuple[float, float]  # R at the left and the right mastoid, barely seen
+    # R at the left and the right mastoid, barely seen: 4 to 11 µV peak to peak about the R peaks in
+    # six clean channels of a real night (the NOX recording).
+    ecg_leak_uv: tuple[float, float]
     wake_power: float  # factor on the wake spectrum
     burstiness: float  # SD of the log amplitude's modulation within a second
     restlessness: float  # factor on movements
@@ -123,7 +125,7 @@ def draw_individual(rng: np.random.Generator, people: tuple[str, ...] | None = N
         muscle_uv=2.6 * spread(0.6),
         aperiodic_shift=float(rng.normal(0, 0.10)),
         profile_db=tuple(float(x) for x in rng.normal(0, (0.8, 1.6, 2.2, 2.0, 2.4))),
-        ecg_leak_uv=(-min(9 * spread(0.5), 14), min(9 * spread(0.5), 14)),
+        ecg_leak_uv=(-min(4 * spread(0.5), 8), min(4 * spread(0.5), 8)),
         wake_power=1.3 * spread(0.45),
         burstiness=float(rng.uniform(0.14, 0.38)),
         restlessness=1.3 * spread(0.7),

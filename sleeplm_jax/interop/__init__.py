@@ -1,0 +1,1 @@
+"""PyTorch out, SleepLM in and out."""

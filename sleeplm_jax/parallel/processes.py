@@ -1,0 +1,216 @@
+"""How the processes of one training find each other: the one caller of `jax.distributed`.
+
+JAX ends a process with a stack trace when another one does not come in time, and cannot say which.
+So the ranks call the roll first, over the coordinator's port, before JAX listens on it: every rank
+learns who is missing, and where the others run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+
+from sleeplm_jax.errors import ConfigError, UserError
+
+START_TIMEOUT_S = 300  # for all ranks to come; queues start nodes minutes apart
+HEARTBEAT_S = 100  # without a sign of life from a rank, the others end (status 134)
+LINE_BYTES = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """One process among those of a training."""
+
+    coordinator: str  # host:port of rank 0
+    processes: int
+    process: int
+
+
+class MissingRanks(UserError):
+    """Not all processes came in time."""
+
+
+def place_from(environment: dict[str, str]) -> Place | None:
+    """This process' place by the launchers' variables, else SLURM's; None for one alone.
+
+    `SLEEPLM_COORDINATOR` (host:port) is given by launch/; the number of processes and the rank by
+    `SLEEPLM_PROCESSES` and `SLEEPLM_PROCESS`, or, under SLURM, by `SLURM_NTASKS` and
+    `SLURM_PROCID`. Raises ConfigError for values that cannot be.
+    """
+    coordinator = environment.get("SLEEPLM_COORDINATOR", "")
+    if not coordinator:
+        return None
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ConfigError("SLEEPLM_COORDINATOR", f"is {coordinator!r}", "give host:port of rank 0")
+    numbers = {}
+    for name, names in (
+        ("processes", ("SLEEPLM_PROCESSES", "SLURM_NTASKS")),
+        ("process", ("SLEEPLM_PROCESS", "SLURM_PROCID")),
+    ):
+        found = next((key for key in names if environment.get(key)), names[0])
+        value = environment.get(found, "")
+        if not value.isdigit():
+            raise ConfigError(found, f"is {value!r}", "give a whole number, or use a launcher")
+        numbers[name] = int(value)
+    place = Place(coordinator, **numbers)
+    if not place.process < place.processes:
+        raise ConfigError(
+            "SLEEPLM_PROCESS", f"is {place.process} of {place.processes} processes",
+            "ranks count from 0 to one less than the processes",
+        )
+    alone = environment.get("SLEEPLM_ONE_HOST") == "1"
+    if place.processes > 1 and not alone and is_loopback(host):
+        raise ConfigError(
+            "SLEEPLM_COORDINATOR", f"{coordinator} is reached from its own host only",
+            "give an address of rank 0 that the other hosts reach, or start all ranks on this "
+            "machine by launch/local.py",
+        )
+    return place
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or a name leads to the machine that asks."""
+    try:
+        found = {info[4][0] for info in socket.getaddrinfo(host, None)}
+    except OSError:  # no such name here: the connection will say so
+        return False
+    return all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in found)
+
+
+def connect(
+    say: Callable[[str], None] = print,
+    *,
+    start_timeout: float = START_TIMEOUT_S,
+    heartbeat: int = HEARTBEAT_S,
+) -> int:
+    """Joins this process to the others of its training; returns its rank (0 for one alone).
+
+    To be called once, before any JAX computation. Rank 0 says the table of ranks. Raises
+    MissingRanks, on every rank that did come, and ConfigError for an environment that cannot be.
+    """
+    place = place_from(dict(os.environ))
+    if place is None or place.processes == 1:
+        return 0
+    table = roll_call(place, start_timeout)
+    if place.process == 0:
+        for rank, row in enumerate(table):
+            say(f"rank {rank}: {row['host']}, process {row['pid']}")
+    import jax
+
+    jax.distributed.initialize(
+        place.coordinator, place.processes, place.process,
+        cluster_detection_method="deactivate", initialization_timeout=int(start_timeout),
+        heartbeat_timeout_seconds=heartbeat,
+    )
+    return place.process
+
+
+def roll_call(place: Place, timeout: float) -> list[dict]:
+    """What every rank says of itself, in the order of ranks, known to all of them.
+
+    Raises MissingRanks naming those that did not come within `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    own = {"rank": place.process, "host": socket.gethostname(), "pid": os.getpid(),
+           "processes": place.processes}
+    answer = _call(place, own, deadline) if place.process == 0 else _answer(place, own, deadline)
+    if answer.get("missing"):
+        missing = ", ".join(str(rank) for rank in answer["missing"])
+        raise MissingRanks(
+            f"rank {missing}", f"did not come within {timeout:.0f} s "
+            f"(of {place.processes} processes, coordinator {place.coordinator})",
+            "see that rank's log; a name that does not resolve and a firewall are common",
+        )
+    if answer.get("conflict"):
+        raise ConfigError("SLEEPLM_PROCESS", answer["conflict"], "give every process its own rank")
+    return answer["table"]
+
+
+def _call(place: Place, own: dict, deadline: float) -> dict:
+    """Rank 0: hears the others, then tells all of them what it heard."""
+    host, _, port = place.coordinator.rpartition(":")
+    heard, lines, conflict = {0: own}, [], None
+    # As JAX binds: all addresses of the machine, whatever name the others know it by.
+    family = socket.AF_INET if is_loopback(host) else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_STREAM) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        try:
+            server.bind(("127.0.0.1" if family == socket.AF_INET else "::", int(port)))
+        except OSError as error:
+            raise ConfigError(
+                "SLEEPLM_COORDINATOR", f"port {port} cannot be listened on ({error.strerror})",
+                "choose another port, or end what holds it",
+            ) from error
+        server.listen(place.processes)
+        while len(heard) < place.processes and conflict is None:
+            server.settimeout(max(deadline - time.monotonic(), 0.01))
+            try:
+                line, _ = server.accept()
+            except TimeoutError:
+                break
+            line.settimeout(5)
+            row = _read(line)
+            if row is None:  # a port scanner, or a rank that was killed just then
+                line.close()
+                continue
+            lines.append(line)
+            if row["rank"] in heard or row["processes"] != place.processes:
+                first = heard.get(row["rank"], own)
+                conflict = (
+                    f"rank {row['rank']} of {row['processes']} on {row['host']} does not fit rank "
+                    f"{first['rank']} of {first['processes']} on {first['host']}"
+                )
+            heard[row["rank"]] = row
+        answer = {
+            "missing": sorted(set(range(place.processes)) - set(heard)) if not conflict else [],
+            "conflict": conflict,
+            "table": [heard[rank] for rank in sorted(heard)],
+        }
+        for line in lines:
+            try:
+                line.sendall(json.dumps(answer).encode() + b"\n")
+            except OSError:
+                pass  # it ended meanwhile; JAX's heartbeat notices
+            line.close()
+    return answer
+
+
+def _answer(place: Place, own: dict, deadline: float) -> dict:
+    """Another rank: says its name until rank 0 is there, then hears who came."""
+    host, _, port = place.coordinator.rpartition(":")
+    while time.monotonic() < deadline:
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=5) as line:
+                line.sendall(json.dumps(own).encode() + b"\n")
+                # Rank 0 answers when it gives up at the latest; it may have started later.
+                line.settimeout(max(deadline - time.monotonic(), 0) + 30)
+                answer = _read(line)
+                if answer is not None:
+                    return answer
+        except OSError:  # rank 0 is not listening yet, or its name is not known yet
+            pass
+        time.sleep(0.2)
+    return {"missing": [0]}
+
+
+def _read(line: socket.socket) -> dict | None:
+    """One JSON line, or None for anything else."""
+    received = b""
+    try:
+        while not received.endswith(b"\n"):
+            piece = line.recv(LINE_BYTES)
+            if not piece or len(received) > 1_000_000:
+                return None
+            received += piece
+        value = json.loads(received)
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,63 @@
+"""Addresses, and what is said where a store cannot be reached."""
+
+import builtins
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sleeplm_jax import files
+from sleeplm_jax.errors import UserError
+from sleeplm_jax.places import place
+
+
+def test_addresses_survive_being_made_a_path():
+    pytest.importorskip("fsspec")
+    for text in ("memory://bucket/x/y", "local:///tmp/x"):
+        assert place(Path(text)) == place(text)
+        assert str(place(text)) == text and str(place(text) / "z") == f"{text}/z"
+        assert place(place(text)) == place(text)
+    assert place("file:///tmp/x") == place(Path("file:///tmp/x")) == Path("/tmp/x")
+    for text in ("plain/folder", "C:/data", "with:colon"):
+        assert place(text) == Path(text)
+
+
+def test_a_protocol_without_its_package_is_one_line(monkeypatch):
+    real = builtins.__import__
+
+    def absent(name, *arguments, **named):
+        if name.split(".")[0] in ("gcsfs", "s3fs"):
+            raise ImportError(name)
+        return real(name, *arguments, **named)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    for address, package in (("gs://b/c", "gcsfs"), ("s3://b/c", "s3fs")):
+        with pytest.raises(UserError, match=f"needs the package {package}.*pip install {package}"):
+            place(address)
+    with pytest.raises(UserError, match="no protocol that fsspec knows"):
+        place("nonsense://b/c")
+
+
+def test_what_a_store_says_is_one_line_with_the_address(monkeypatch):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    class Refused(Exception):
+        """As the stores' own exceptions are: no OSError."""
+
+    def refuse(*_, **__):
+        raise Refused("403\nAnonymous caller does not have storage.objects.get access")
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", refuse)
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", refuse)
+    path = place("memory://private/x.json")
+    for act in (path.read_bytes, lambda: files.write_json(path, {})):
+        with pytest.raises(UserError, match="^memory://private/x.json: cannot be rea") as caught:
+            act()
+        assert "\n" not in str(caught.value) and "credentials" in str(caught.value)
+
+
+def test_importing_it_loads_no_fsspec():
+    code = "import sys, sleeplm_jax.places\nprint('fsspec' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    assert said.strip() == "False"
