@@ -6,7 +6,7 @@ QUICKSTART ?= quickstart
 BIN = $(VENV)/bin
 SLEEPLM = $(BIN)/sleeplm
 
-.PHONY: help setup quickstart test test-slow lint lock clean
+.PHONY: help setup quickstart test test-slow lint gpu-bench lock clean
 .DELETE_ON_ERROR:
 
 help:  ## what can be made
@@ -46,6 +46,11 @@ test-slow: $(VENV)/.ready-dev  ## the slow tests
 
 lint: $(VENV)/.ready-dev  ## ruff
 	$(BIN)/ruff check .
+
+# Needs JAX for CUDA and torch beside it, which no environment above has: name a Python with both.
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+gpu-bench:  ## all GPU figures, under 8 minutes: make gpu-bench GPU_PYTHON=PYTHON
+	@PYTHONPATH="$(CURDIR):$$PYTHONPATH" $(GPU_PYTHON) experiments/benchmarks/gpu_bench.py $(GPU_BENCH_ARGS)
 
 lock:  ## resolve requirements.lock anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate \

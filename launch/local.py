@@ -38,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     def ask(number, frame):
         nonlocal asked
         asked = number
-        tell(ranks, number)
+        # To processes of one training SIGTERM means: save the same step, then end. SIGINT does not.
+        tell(ranks, signal.SIGTERM)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, ask)

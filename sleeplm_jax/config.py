@@ -287,6 +287,7 @@ def validate(config: RunConfig) -> RunConfig:
         if not ok:
             raise ConfigError(where, finding, remedy)
 
+    from_dict(type(config), to_dict(config))  # refuses values of a wrong type
     model, data, encoder, spec = config.model, config.data, config.model.encoder, config.model.spec
     values = flatten(config)
     for where in POSITIVE:
@@ -421,7 +422,8 @@ def load_experiment(path: str | Path) -> RunConfig:
         raise ConfigError(path, "no such experiment file", "give a .py file with get_config()")
     try:
         namespace = runpy.run_path(str(path), run_name="sleeplm_experiment")
-    except Exception as error:  # the user's own file: show where it fails, in one line
+    # The user's own file: show where it fails, in one line (also when it calls exit).
+    except (Exception, SystemExit) as error:
         raise ConfigError(
             path, f"fails to load ({type(error).__name__}: {error})", "correct the file"
         ) from error
@@ -429,7 +431,7 @@ def load_experiment(path: str | Path) -> RunConfig:
         raise ConfigError(path, "has no get_config()", "add `def get_config() -> RunConfig`")
     try:
         config = namespace["get_config"]()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(
             path, f"get_config() fails ({type(error).__name__}: {error})", "correct the file"
         ) from error

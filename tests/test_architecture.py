@@ -19,7 +19,8 @@ DOORS = {
     "sleepecg": {"physiology"}, "yasa": {"physiology"}, "neurokit2": {"physiology"},
     "grain": {"corpus"}, "sentencepiece": {"corpus"}, "tensorflow_datasets": {"corpus"},
     "array_record": {"corpus"}, "orbax": {"checkpoints"}, "optax": {"training"},
-    "flax": {"models"}, "torch": {"interop"}, "safetensors": {"interop"}, "tyro": {"cli"},
+    "flax": {"models"}, "torch": {"interop"}, "safetensors": {"interop"},
+    "onnx": {"interop"}, "onnxscript": {"interop"}, "tokenizers": {"corpus"}, "tyro": {"cli"},
     "sklearn": {"evaluation"}, "matplotlib": {"reports"}, "jinja2": {"reports"},
     "tensorflow": set(), "fsspec": {"places"}, "apache_beam": {"corpus"},
 }

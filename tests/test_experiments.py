@@ -10,6 +10,8 @@ import jax
 import pytest
 
 from sleeplm_jax.config import (
+    EncoderConfig,
+    ModelConfig,
     RunConfig,
     flatten,
     from_dict,
@@ -58,6 +60,7 @@ def test_an_unknown_field_is_refused():
         ("def get_config(): return 3", "returned int"),
         ("def get_config(): raise RuntimeError('boom')", "fails .RuntimeError: boom"),
         ("def get_config(size): pass", "fails .TypeError"),
+        ("raise SystemExit(3)", "fails to load .SystemExit: 3"),
     ],
 )
 def test_a_broken_experiment_file_is_one_line(tmp_path, source, finding):
@@ -95,6 +98,12 @@ def test_values_that_cannot_work_name_their_field(change, field):
     with pytest.raises(ConfigError) as caught:
         validate(from_dict(RunConfig, change))
     assert caught.value.where == field
+
+
+def test_a_value_of_a_wrong_type_is_one_line():
+    config = RunConfig(model=ModelConfig(encoder=EncoderConfig(width="wide")))
+    with pytest.raises(ConfigError, match="EncoderConfig.width is 'wide', not a int"):
+        validate(config)
 
 
 @pytest.mark.parametrize(

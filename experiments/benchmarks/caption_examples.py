@@ -57,9 +57,9 @@ follow; a "stand-in" (* in the pictures) is a derivation in place of a missing o
 
 **What these real pieces lack.** None of them holds scored events beside signals, so none is shaded
 here. UCDDB 018 is one EEG alone, of unknown amplitude: bands, and no waves. Sleep-EDF's five
-minutes are of one person awake. Only NOX has eyes, belts, flow and oxygen, and nobody staged it. Events,
-desaturations, spindles, K complexes and REM sleep are therefore shown on six simulated epochs at
-the end, which are called so.
+minutes are of one person awake. Only NOX has eyes, belts, flow and oxygen, and nobody staged it.
+Events, desaturations, spindles, K complexes and REM sleep are therefore shown on six simulated
+epochs at the end, which are called so.
 """
 
 SIMULATED = """# Simulated epochs

@@ -1,6 +1,6 @@
 """How much faster captions are written with caches than by running the whole text at every step.
 
-    python experiments/benchmarks/generation_speed.py             # about 5 minutes on 2 idle cores
+    python experiments/benchmarks/generation_speed.py             # its last row is long
     python experiments/benchmarks/generation_speed.py --quick     # a smaller model
 
 Both sides write the same number of tokens (random weights, ends forbidden), greedily, in the same

@@ -136,11 +136,11 @@ class Process:
 
 def in_turn(
     script: str, sides: list[str], arguments: list[str], cases: Callable[[str], list[str]],
-    repeats: int, together: bool, budget_s: float,
+    repeats: int, together: bool, budget_s: float, rounds: int = 2,
 ) -> dict[str, dict[str, Any]]:
     """`{side: {"about", "peak_bytes", "runs": {case: [answer, ...]}} or {"absent": why}}`.
 
-    Apart, sides are started twice at most, whatever `repeats` says, with as many runs in a row.
+    Apart, sides are started `rounds` times, whatever `repeats` says, with more runs in a row.
     """
     found: dict[str, dict[str, Any]] = {name: {"runs": {}} for name in sides}
     deadline = time.monotonic() + budget_s
@@ -187,7 +187,7 @@ def in_turn(
                 for process in alive:
                     process.process.kill()
         else:
-            rounds = min(2, repeats)
+            rounds = min(rounds, repeats)
             for _ in range(rounds):
                 for name in sides:
                     if "absent" in found[name] or time.monotonic() > deadline:
@@ -224,6 +224,12 @@ def free_bytes(device: str) -> int:
         return int(asked.stdout.split()[0]) << 20 if asked.returncode == 0 else 0
     lines = Path("/proc/meminfo").read_text().splitlines()
     return next(int(x.split()[1]) << 10 for x in lines if x.startswith("MemAvailable"))
+
+
+def fit(count: int, need: float, device: str) -> bool:
+    """Whether so many sides, each of `need` bytes beside what a process has anyway, live side by
+    side."""
+    return count * (need + 1e9) < 0.8 * free_bytes(device)
 
 
 def machine(device: str) -> str:

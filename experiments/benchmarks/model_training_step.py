@@ -191,7 +191,7 @@ def report(options, found: dict) -> dict:
     peak = sides.peak_flops(first.get("device", ""), options.dtype)
     samples = options.batch * options.steps
     if first:
-        print(f"{first['parameters']:,} parameters, {work / 1e9:,.0f} GFLOP a step, "
+        print(f"{first['parameters']:,} parameters, {work / 1e9:,.4g} GFLOP a step, "
               f"{first['attention']}; {first['version']}, "
               + next((f["about"]["version"] for n, f in found.items()
                       if n != "ours" and "about" in f), "no torch"))
@@ -233,6 +233,8 @@ def main(arguments: list[str] | None = None) -> dict:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=1, help="steps of one timing")
     parser.add_argument("--repeats", type=int, default=5, help="timings of every side")
+    parser.add_argument("--rounds", type=int, default=2, help="starts of every side, where memory "
+                        "does not hold all at once")
     parser.add_argument("--sides", default="ours,eager,compiled")
     parser.add_argument("--budget", type=float, default=450, help="seconds in all")
     parser.add_argument("--quick", action="store_true", help="two timings, nothing compiled by "
@@ -257,8 +259,10 @@ def main(arguments: list[str] | None = None) -> dict:
     from sleeplm_jax.models.summary import activation_bytes, parameters_of
 
     # Weights, gradients and both moments; activations, which torch keeps twice as many of.
-    need = 16 * parameters_of(config) + 2 * options.batch * activation_bytes(config)
-    together = len(chosen) * (need + 1e9) < 0.8 * sides.free_bytes(options.device)
+    need = 0 if options.small else (
+        16 * parameters_of(config) + 2 * options.batch * activation_bytes(config)
+    )
+    together = sides.fit(len(chosen), need, options.device)
     print(f"{sides.machine(options.device)}; {options.preset}, {options.dtype}, batch "
           f"{options.batch}; sides timed {'turn about' if together else 'one after the other'}",
           flush=True)
@@ -267,7 +271,7 @@ def main(arguments: list[str] | None = None) -> dict:
                  "--batch", str(options.batch), "--steps", str(options.steps),
                  "--weights", str(Path(folder) / "weights.npz"), *["--small"] * options.small]
         found = sides.in_turn(__file__, chosen, given, lambda side: ["step"], options.repeats,
-                              together, options.budget)
+                              together, options.budget, options.rounds)
     result = {"machine": sides.machine(options.device), "preset": options.preset,
               "dtype": options.dtype, "batch": options.batch, "together": together,
               "sides": report(options, found)}

@@ -60,6 +60,7 @@ def caption(run: PathArgument, night: PathArgument, kinds: tuple[str, ...] = CAP
     model = Model.load(
         run, step if step in ("best", "latest") else whole_number(step), batch_size=batch_size
     )
+    model.need_captions()
     say(f"reading {night.name}")
     prepared = mark_artefacts(prepare_night(
         night, scoring=scoring or "auto", montage=montage, spec=model.spec,

@@ -60,7 +60,8 @@ def captions_show(file: PathArgument, epoch: int, style: str = "default",
 def captions_rewrite(corpus: PathArgument, url: str, model: str, out: Path,
                      samples: Optional[int] = None, split: str = "train",
                      key_env: Optional[str] = None, style: str = "default", seed: int = 0,
-                     cache: Optional[Path] = None, timeout: float = 30.0, workers: int = 4) -> int:
+                     cache: Optional[Path] = None, timeout: float = 30.0, workers: int = 4,
+                     ungrounded: bool = False) -> int:
     """Let a language model reword captions: sentences, and nothing else, are sent to --url.
 
     Every answer is checked; one that loses or invents a number, unit, stage, event or channel is
@@ -81,6 +82,7 @@ def captions_rewrite(corpus: PathArgument, url: str, model: str, out: Path,
         cache: Folder of the answers; default: OUT with the suffix .cache.
         timeout: Seconds that one request may take.
         workers: Requests at a time.
+        ungrounded: Reword also what the corpus' input does not show.
     """
     if key_env is not None and not os.environ.get(key_env):
         raise UserError("--key-env", f"{key_env} is not set", "export the key under this name")
@@ -109,11 +111,12 @@ def captions_rewrite(corpus: PathArgument, url: str, model: str, out: Path,
     if samples is not None and samples < len(source):
         chosen = np.sort(np.random.default_rng(seed).permutation(len(source))[:samples])
     about, sentences = [], []
+    spec = None if ungrounded else opened.spec
     for position in chosen.tolist():
         sample = source[position]
         for number, kind in enumerate(CAPTION_KINDS):
             rng = np.random.default_rng([seed, position, number])
-            text = render(sample["record"], kind, rng, style, opened.spec)
+            text = render(sample["record"], kind, rng, style, spec)
             if text is not None:
                 about.append({"recording": sample["recording"], "epoch": sample["epoch"],
                               "kind": kind})

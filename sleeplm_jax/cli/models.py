@@ -32,9 +32,16 @@ def train_with(arguments: list[str]) -> int:
         type(default), default=default, args=arguments[1:], prog=f"sleeplm train {arguments[0]}",
         description="Fields of the experiment, with the values this file gives them.",
     )
-    from sleeplm_jax.training.loop import train as run
+    from sleeplm_jax.parallel.processes import connect, leaving
 
-    say(f"done: {run(config, say)}")
+    # Before anything of JAX; what follows runs alike in every process of the training.
+    rank = connect(say)
+    with leaving():
+        from sleeplm_jax.training.loop import train as run
+
+        folder = run(config, say)
+        if rank == 0:
+            say(f"done: {folder}")
     return 0
 
 
@@ -90,6 +97,7 @@ def describe(run: PathArgument, night: PathArgument, scoring: Optional[Path] = N
     from sleeplm_jax.reports.night import SEEN, describe_night
 
     model = Model.load(run, step if step in ("best", "latest") else whole_number(step))
+    model.need_captions()
     say(f"reading {night.name}")
     prepared = prepare_night(
         night, scoring=scoring or "auto", montage=montage, spec=model.spec,

@@ -16,7 +16,7 @@ import numpy as np
 
 from sleeplm_jax.config import PREFIX_LENGTH, SignalSpec
 
-PAD, BOS, EOS = 0, 1, 2  # fixed in every tokenizer of this package
+PAD = 0  # in every tokenizer of this package
 
 
 def unigram_nll(train: np.ndarray, test: np.ndarray, vocab_size: int) -> tuple[float, int]:
@@ -26,7 +26,7 @@ def unigram_nll(train: np.ndarray, test: np.ndarray, vocab_size: int) -> tuple[f
     Add-one smoothing over the vocabulary, in nats.
     """
     counts = np.bincount(_targets(train), minlength=vocab_size).astype(np.float64) + 1
-    counts[PAD] = counts[BOS] = 0  # never a target
+    counts[PAD] = counts[train[0, 0]] = 0  # padding and bos are never a target
     wanted = _targets(test)
     return float(-np.log(counts[wanted] / counts.sum()).sum()), len(wanted)
 

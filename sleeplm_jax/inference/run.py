@@ -155,7 +155,7 @@ class Model:
         `int [N]`, what a sample's draws hang on beside its prompt and the seed; default: 0 to
         N - 1. Each signal is encoded once for all prompts. `progress` is told the share done.
         """
-        self._need("writes no captions", "caption")
+        self.need_captions()
         most, n, asked = self.config.data.text_length, len(signal), len(prompts)
         length = min(decoding.max_tokens or most, most)
         wanted = np.ones((n, asked), bool) if wanted is None else wanted
@@ -192,7 +192,7 @@ class Model:
     def caption_nll(self, signal, channel_mask, text, prefix) -> tuple[np.ndarray, np.ndarray]:
         """Teacher-forced `(summed nll f32 [N], predicted tokens int [N])` of `text int32 [N, L]`
         with `prefix int32 [N, K]`."""
-        self._need("writes no captions", "caption")
+        self.need_captions()
         return self._batched(self._nll, signal, channel_mask, text, prefix)
 
     # ---- Traced
@@ -214,6 +214,10 @@ class Model:
             bind(self._graph, parameters), seen, prompts, wanted, index, seed, decoding, words,
             length,
         )
+
+    def need_captions(self) -> None:
+        """CheckpointError, before any work, for a run that was trained without captions."""
+        self._need("writes no captions", "caption")
 
     def _need(self, lacks: str, objective: str) -> None:
         if getattr(self.config.objective, objective) <= 0:

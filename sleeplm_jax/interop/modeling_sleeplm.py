@@ -723,7 +723,9 @@ class Vocabulary:
             bytes([self.byte_of[i]]) if i in self.byte_of
             else self.pieces[i].replace(SPACE, " ").encode() for i in ids
         )
-        text = data.decode(errors="replace")
+        # One mark a byte that spells nothing, as sentencepiece has it.
+        text = data.decode(errors="surrogateescape")
+        text = re.sub("[\udc80-\udcff]", "\ufffd", text)
         return text if ids and ids[0] in self.byte_of else text.removeprefix(" ")
 
 

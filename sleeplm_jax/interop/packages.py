@@ -19,5 +19,5 @@ def need(package: str, wanted_for: str) -> ModuleType:
         name = package.partition(".")[0]
         raise UserError(
             wanted_for, f"needs the package {name}, which is not installed",
-            "pip install 'sleeplm-jax[torch]'",
+            f"pip install {name}, or 'sleeplm-jax[torch]' for all that PyTorch's commands need",
         ) from None

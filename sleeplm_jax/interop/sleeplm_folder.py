@@ -220,19 +220,27 @@ def config_of(state: Mapping[str, np.ndarray], official: Mapping, name: str) -> 
             encoder=dataclasses.replace(
                 base.model.encoder, width=width, depth=depth,
                 heads=width // (2 * len(state["biosignals.shared_channel_rope.freqs"])),
-                mlp_ratio=hidden / width, patch_samples=conv[2], stem_width=conv[0],
+                mlp_ratio=_ratio(hidden, width), patch_samples=conv[2], stem_width=conv[0],
                 caption_tokens=tokens[1],
             ),
             text=dataclasses.replace(
                 base.model.text, width=text_width, heads=heads("text_cfg"),
                 depth=_count(state, "text.transformer.resblocks."),
                 decoder_depth=_count(state, "text_decoder.resblocks."),
-                mlp_ratio=len(state["text.transformer.resblocks.0.mlp.c_fc.weight"]) / text_width,
+                mlp_ratio=_ratio(
+                    len(state["text.transformer.resblocks.0.mlp.c_fc.weight"]), text_width
+                ),
             ),
             embed_dim=state["text.text_projection"].shape[1], vocab_size=vocab,
             reconstruction_width=width // 2,
         ),
     ))
+
+
+def _ratio(hidden: int, width: int) -> float:
+    """What `int(width * ratio)` gives `hidden` for; the quotient can round to one below."""
+    ratio = hidden / width
+    return ratio if int(width * ratio) == hidden else (hidden + 0.5) / width
 
 
 def _count(state: Mapping, prefix: str) -> int:
@@ -274,6 +282,7 @@ def import_sleeplm(checkpoint: Path, out: Path, bpe: Path | None = None,
             "give the vocabulary it was trained with",
         )
     parameters = from_sleeplm(state, ours, checkpoint)
+    del state
     shapes = jax.eval_shape(lambda: create(ours)[1])
     same = jax.tree.map(lambda a, b: np.shape(a) == b.shape, parameters, shapes)
     if not all(jax.tree.leaves(same)):

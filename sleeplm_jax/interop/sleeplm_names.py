@@ -176,8 +176,10 @@ def _misshapen(where: object, name: str, shape: tuple[int, ...]) -> CheckpointEr
 
 
 def temporal_frequencies(half: int) -> np.ndarray:
-    """The fixed frequencies f32 [half] of the temporal rotary positions."""
-    return (ROTARY_BASE ** (-np.arange(half, dtype=np.float64) / half)).astype(np.float32)
+    """The fixed frequencies f32 [half] of the temporal rotary positions, rounded where torch
+    rounds them: to the last bit what the official code has."""
+    exponents = np.arange(half, dtype=np.float32) / np.float32(half)
+    return np.float32(1) / np.power(ROTARY_BASE, exponents.astype(np.float64)).astype(np.float32)
 
 
 def to_sleeplm(parameters: Mapping, config: RunConfig, xp: ModuleType = np) -> dict[str, Array]:

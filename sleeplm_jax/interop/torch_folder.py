@@ -63,6 +63,8 @@ def export_torch(model: Model, out: Path, onnx: bool = False) -> Path:
 
         export_encoder(out)
     write_atomically(out / "README.md", card(model, out).encode())
+    for path in out.glob("*.safetensors"):  # which the library writes for its owner alone
+        path.chmod((out / "README.md").stat().st_mode)
     return out
 
 

@@ -17,8 +17,8 @@ KERNELS = ("reference", "blockwise", "cudnn", "splash")
 # Below this many queries or keys the scores are small beside the rest of a layer.
 LEAST = 256
 # On accelerators without a kernel of their own XLA's batched products outrun a loop over blocks
-# until the scores are this many for every head; on CPUs the loop wins from LEAST on (measured:
-# 1.5x at 1,200 tokens, 3.6x at 4,096, docs/objectives.md).
+# until the scores are this many for every head (a guess); on CPUs the loop wins from LEAST on
+# (measured: as fast at 300 tokens, 3x at 1,200 and at 4,800, docs/objectives.md).
 LARGEST = 2048**2
 
 
@@ -71,17 +71,27 @@ def choose(kernel: str, q, k, mask: Mask, dropout: float = 0.0) -> str:
         return "reference"
     platform = jax.default_backend()
     fast = {"gpu": "cudnn", "tpu": "splash"}.get(platform) if kernel == "auto" else kernel
-    if fast and attention_kernels.fits(fast, q):
+    if fast:
         some = mask.keys is not None or mask.lengths is not None
-        if not attention_kernels.missing(fast, mask.causal and some):
+        why = attention_kernels.missing(fast, mask.causal and some)
+        if not attention_kernels.fits(fast, q):
+            why = f"does not take {q.dtype} {q.shape}"
+        if not why:
             return fast
+        if kernel == fast:
+            raise ConfigError("model.attention", f"{kernel}: {why}", "use auto")
     if platform == "cpu" or queries * keys > LARGEST:
         return "blockwise"
     return "reference"
 
 
 def described(kernel: str = "auto") -> str:
-    """One line for the start of a run: what attention runs on here, and why not on more."""
+    """One line for the start of a run: what attention runs on here, and why not on more.
+
+    Raises ConfigError for a kernel that was asked for and that this machine has not got.
+    """
+    if kernel in ("cudnn", "splash") and (why := attention_kernels.missing(kernel)):
+        raise ConfigError("model.attention", f"{kernel}: {why}", "use auto")
     if kernel != "auto":
         return f"attention: {kernel}, as set by model.attention"
     platform = jax.default_backend()

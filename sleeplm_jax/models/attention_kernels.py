@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import threading
 
 import jax
@@ -29,10 +30,14 @@ AGREES = 0.03
 
 
 def fits(kernel: str, q: jax.Array) -> bool:
-    """Whether a kernel takes queries of this type and width at all."""
-    if kernel == "cudnn":  # JAX's documented limits; wider heads (256) need Hopper or newer
-        return q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] % 8 == 0 < 129 - q.shape[-1]
-    return q.dtype in (jnp.bfloat16, jnp.float32)
+    """Whether a kernel takes queries `[B, N, H, E]` of this type and shape at all."""
+    batch, _, heads, width = q.shape
+    if kernel == "cudnn":  # JAX's own limits; heads up to 256 wide need Hopper or newer
+        return q.dtype in (jnp.bfloat16, jnp.float16) and width % 8 == 0 and width <= 128
+    shape = jax.sharding.get_abstract_mesh().shape
+    devices = math.prod(shape.get(axis, 1) for axis in BATCH_AXES)
+    whole = batch % devices == 0 and heads % shape.get("tensor", 1) == 0
+    return whole and q.dtype in (jnp.bfloat16, jnp.float32)
 
 
 def _prefixed(run, q, k, v, mask: Mask):

@@ -46,6 +46,7 @@ def sleeplm_base() -> RunConfig:
                 kind="dual_axis", width=768, depth=3, heads=12, mlp="swiglu", mlp_ratio=3.0,
                 mlp_bias=False, qkv_bias=False, norm_epsilon=1e-6, patch_samples=16,
                 stem_width=256, pool="cascade", caption_tokens=32, missing="zeros",
+                dropout=0.1,
             ),
             text=TextConfig(
                 width=768, depth=12, decoder_depth=12, heads=12, summary="shifted",

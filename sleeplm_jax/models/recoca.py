@@ -60,9 +60,9 @@ class ReCoCa(nnx.Module):
             # CLIP starts at temperature 0.07; SigLIP at scale 10 and bias -10, so that the many
             # negatives do not dominate the first steps.
             sigmoid = objective.contrastive_form == "sigmoid"
-            self.logit_scale = nnx.Param(jnp.asarray(math.log(10.0 if sigmoid else 1 / 0.07)))
+            self.logit_scale = nnx.Param(jnp.float32(math.log(10.0 if sigmoid else 1 / 0.07)))
             if sigmoid:
-                self.logit_bias = nnx.Param(jnp.asarray(-10.0))
+                self.logit_bias = nnx.Param(jnp.float32(-10.0))
         if caption:
             if config.text.width != config.encoder.width:
                 self.to_decoder = nnx.Linear(

@@ -68,9 +68,10 @@ def parameters_of(config: RunConfig) -> int:
 def activation_bytes(config: RunConfig) -> int:
     """Bytes that one more sample of a batch keeps from the forward to the backward pass.
 
-    The residuals of autodiff under the config's remat policy and compute type, taken from shapes
-    alone; logits are not among them (the loss makes them in chunks). XLA may keep fewer, by
-    computing cheap ones again, and needs scratch space besides.
+    The residuals of autodiff under the config's remat policy and compute type, and with the
+    attention kernel of this machine, taken from shapes alone; logits are not among them (the loss
+    makes them in chunks). XLA may keep fewer, by computing cheap ones again, and needs scratch
+    space besides.
     """
     graph = graph_of(config)
     shapes = jax.eval_shape(lambda: create(config)[1])

@@ -15,6 +15,7 @@ Shapes: B batch, n devices, b = B / n rows of a block, E embedding, K kinds of c
 from __future__ import annotations
 
 import functools
+import math
 from typing import Literal
 
 import jax
@@ -34,11 +35,17 @@ def ring_axes(batch: int) -> tuple[str, ...]:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return ()
-    for axes in (AXES, BATCH_AXES):
-        ways = functools.reduce(lambda n, axis: n * mesh.shape[axis], axes, 1)
-        if batch % ways == 0:
-            return axes
-    return ()
+    fitting = (axes for axes in (AXES, BATCH_AXES) if batch % _devices(mesh, axes) == 0)
+    return next(fitting, ())
+
+
+def ways(batch: int) -> int:
+    """Over how many devices a batch's rows are split in the mesh at hand (1 without one)."""
+    return _devices(jax.sharding.get_abstract_mesh(), ring_axes(batch))
+
+
+def _devices(mesh, axes: tuple[str, ...]) -> int:
+    return math.prod(mesh.shape[axis] for axis in axes)
 
 
 def ring_loss(

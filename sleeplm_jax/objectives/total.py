@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from sleeplm_jax.config import ObjectiveConfig
+from sleeplm_jax.objectives import ring
 from sleeplm_jax.objectives.caption import caption_loss
 from sleeplm_jax.objectives.contrastive import (
     contrastive_logits,
@@ -35,15 +36,7 @@ def total_loss(
     told = valid & batch["kinds"].any(-1)
     parts: dict[str, jax.Array] = {}
     if config.contrastive > 0:
-        logits = contrastive_logits(
-            outputs["signal_embedding"], outputs["text_embedding"], outputs["logit_scale"],
-            outputs.get("logit_bias", 0.0),
-        )
-        same = jnp.eye(len(logits), dtype=bool)
-        if config.equal_captions:
-            same = positives(batch["keys"], batch["kinds"])
-        form = softmax_loss if config.contrastive_form == "softmax" else sigmoid_loss
-        parts["contrastive"] = form(logits, same, told)
+        parts["contrastive"] = _contrastive(outputs, batch, told, config)
     if config.caption > 0:
         parts["caption"] = caption_loss(
             outputs["caption_hidden"], outputs["logits_kernel"], batch["text"], told,
@@ -59,6 +52,20 @@ def total_loss(
     }
     loss = sum(weights[name] * x for name, x in parts.items())
     return loss, parts
+
+
+def _contrastive(outputs, batch, told, config: ObjectiveConfig) -> jax.Array:
+    pair = outputs["signal_embedding"], outputs["text_embedding"]
+    log_scale, bias = outputs["logit_scale"], outputs.get("logit_bias", 0.0)
+    keys, kinds = batch["keys"], batch["kinds"]
+    if ring.ways(len(told)) > 1:  # a batch over several devices is not gathered
+        return ring.ring_loss(
+            *pair, jnp.exp(log_scale), bias, keys, kinds, told,
+            form=config.contrastive_form, equal=config.equal_captions,
+        )
+    same = positives(keys, kinds) if config.equal_captions else jnp.eye(len(told), dtype=bool)
+    form = softmax_loss if config.contrastive_form == "softmax" else sigmoid_loss
+    return form(contrastive_logits(*pair, log_scale, bias), same, told)
 
 
 def _reconstruction(outputs, batch, amplitude_channels, valid) -> dict[str, jax.Array]:

@@ -7,12 +7,15 @@ learns who is missing, and where the others run.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import ipaddress
 import json
 import os
 import socket
+import sys
 import time
+import traceback
 from collections.abc import Callable
 
 from sleeplm_jax.errors import ConfigError, UserError
@@ -109,6 +112,49 @@ def connect(
         heartbeat_timeout_seconds=heartbeat,
     )
     return place.process
+
+
+def meet(name: str, timeout: float = START_TIMEOUT_S) -> None:
+    """Waits for all processes at a point that `name` names; each name serves once.
+
+    Raises MissingRanks when they do not all come. A barrier of the coordinator's, not of the
+    devices: it has a limit of its own and says who is late.
+    """
+    import jax
+
+    if jax.process_count() == 1:
+        return
+    from jax._src import distributed  # the public barriers run on devices and wait for ever
+
+    try:
+        distributed.global_state.client.wait_at_barrier(name, int(timeout * 1000))
+    except Exception as error:
+        raise MissingRanks(
+            f"barrier {name}", str(error).partition("\n")[0][:300], "see the missing rank's log"
+        ) from error
+
+
+@contextlib.contextmanager
+def leaving():
+    """Ends this process at once when it alone of several fails, its error said in one line.
+
+    An ordinary exit would wait minutes for the others, who wait for this one in a collective.
+    Interrupted is raised in all of them together and passes.
+    """
+    try:
+        yield
+    except Exception as error:
+        import jax
+
+        if jax.process_count() == 1:
+            raise
+        if isinstance(error, UserError):
+            print(f"sleeplm: rank {jax.process_index()}: {error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(2 if isinstance(error, UserError) else 1)
 
 
 def roll_call(place: Place, timeout: float) -> list[dict]:

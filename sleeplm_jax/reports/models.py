@@ -59,16 +59,24 @@ def facts(config: RunConfig, modules: list[Module], activations: int) -> list[st
         f"{name} {getattr(objective, name):g}"
         for name in ("contrastive", "caption", "reconstruction")
     )
+    if objective.contrastive > 0:
+        weights += f" ({objective.contrastive_form})"
+    words = f"{config.data.text_length} tokens of {model.vocab_size:,}, width {model.text.width}"
+    words += f", depth {model.text.depth}"
+    if objective.caption > 0:
+        words += f", decoder {model.text.decoder_depth}"
+    elif objective.contrastive > 0:
+        words += ", no decoder"
+    else:
+        words = "none"
     lines = [
         f"input       {len(spec.channels)} channels x {spec.samples:,} samples "
         f"({spec.rate} Hz, {spec.seconds:,} s)",
         f"encoder     {encoder.kind}: {tokens:,} tokens of {encoder.width} from patches of "
         f"{encoder.patch_channels} x {encoder.patch_samples}, depth {encoder.depth}, "
         f"{encoder.heads} heads",
-        f"text        {config.data.text_length} tokens of {model.vocab_size:,}, width "
-        f"{model.text.width}, depth {model.text.depth}"
-        + (f", decoder {model.text.decoder_depth}" if objective.caption > 0 else ", no decoder"),
-        f"objective   {weights} ({objective.contrastive_form})",
+        f"text        {words}",
+        f"objective   {weights}",
         f"parameters  {total:,}, {4 * total / 2**30:.2f} GiB in float32 (training: {3 * 4} bytes "
         "each for values and two moments, gradients besides)",
     ]

@@ -29,12 +29,13 @@ from sleeplm_jax.models.attention import described as attention_described
 from sleeplm_jax.models.build import create, parameter_count, with_vocabulary
 from sleeplm_jax.parallel.batches import BatchPlacer
 from sleeplm_jax.parallel.mesh import make_mesh
+from sleeplm_jax.parallel.processes import meet
 from sleeplm_jax.training.duration import with_duration
 from sleeplm_jax.training.optimizer import group_table
 from sleeplm_jax.training.provenance import write_provenance
 from sleeplm_jax.training.step import Steps
 from sleeplm_jax.training.stopping import StopRequest
-from sleeplm_jax.training.writers import MetricsWriter
+from sleeplm_jax.training.writers import MetricsWriter, NoWriter
 
 # Fields that may differ when a run goes on: they do not change its result (another mesh sums in
 # another order: equal to float32 rounding).
@@ -48,6 +49,9 @@ def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
     Raises UserError subclasses for everything that the user's input can get wrong, and
     Interrupted after SIGINT or SIGTERM, with the state saved: the same command goes on from there.
     """
+    lead = jax.process_index() == 0  # of several processes one speaks and writes
+    if not lead:
+        say = silent
     # ---- What there is to learn from
     validate(config)
     corpus = Corpus.open(config.data.corpus)
@@ -70,6 +74,7 @@ def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
             f"{tokenizer.vocab_size}", "leave it at 0: the tokenizer decides",
         )
     config = with_vocabulary(config, max(tokenizer.vocab_size, config.model.vocab_size))
+    attention = attention_described(config.model.attention)  # refuses a kernel that is not here
     about = {"corpus": corpus.hash, "tokenizer": tokenizer.hash}
 
     # ---- The run's folder: new, or one to go on with
@@ -109,17 +114,20 @@ def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
             state = saved.restore(start, abstract(steps.abstract, steps.shardings))
             say(f"resuming {folder} at step {start:,} of {config.steps:,}")
         else:
-            state = steps.init()
+            given = {}
             if config.start_from:
-                state["parameters"] = parameters_of(Path(config.start_from), config, tokenizer,
-                                                    steps)
-            tokenizer.save(folder)
-            save_config(config, folder / "config.json")
-            write_provenance(folder, config, corpus, tokenizer)
+                given["parameters"] = parameters_of(
+                    Path(config.start_from), config, tokenizer, steps
+                )
+            state = steps.init() | given
+            if lead:
+                tokenizer.save(folder)
+                save_config(config, folder / "config.json")
+                write_provenance(folder, config, corpus, tokenizer)
             say(f"training {folder}: {parameter_count(state['parameters']):,} parameters, "
                 f"{config.steps:,} steps of {config.data.batch_size} samples, mesh "
                 + " ".join(f"{axis} {size}" for axis, size in mesh.shape.items()))
-            say(f"  {attention_described(config.model.attention)}")
+            say(f"  {attention}")
             if config.optimizer.groups or config.optimizer.kind == "muon":
                 for line in group_table(config.optimizer, state["parameters"]):
                     say(f"  {line}")
@@ -129,24 +137,27 @@ def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
 
         # ---- Data: step -> samples is a pure function, so a restart needs only the step
         loader = Loader(corpus, "train", tokenizer, config.data, config.seed)
-        if not start and (cut := loader.cut_share()) > 0.005:
+        if lead and not start and (cut := loader.cut_share()) > 0.005:
             say(f"note: {cut:.1%} of the captions are longer than data.text_length "
                 f"{config.data.text_length} and are cut; raise it to keep them whole")
         held_out = HeldOut(corpus, tokenizer, config, placer)
-        batches = loader.iterate(start, config.data.batch_size, placer.rows)
-        writer = MetricsWriter(folder, start, config.tensorboard)
+        batches = map(placer.place, loader.iterate(start, config.data.batch_size, placer.rows))
+        batch = next(batches)
+        steps.compile(state, batch, held_out.first())
+        meet("compiled")
+        writer = MetricsWriter(folder, start, config.tensorboard) if lead else NoWriter()
         clock = Clock(start, config)
         best = math.inf if not start else saved.about(start).get("best", math.inf)
         late = None
         step = start
         try:
-            while step < config.steps and not stop.signal:
+            while step < config.steps and not (stopped := stop.at(step)):
                 # ---- One step; the device goes on while the host looks at the one before
-                waited = time.monotonic()
-                batch = placer.place(next(batches))
-                clock.wait += time.monotonic() - waited
                 state, metrics = steps.train(state, batch)
                 step += 1
+                waited = time.monotonic()
+                batch = next(batches)
+                clock.wait += time.monotonic() - waited
                 if late is not None:
                     report(*late, writer, clock, say)
                     late = None
@@ -177,8 +188,12 @@ def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
                 saved.save(step, state, about | {"best": best})
                 saved.wait()
             say(f"stopped at step {step:,}, saved; the same command goes on from here")
-            raise Interrupted(stop.signal)
+            raise Interrupted(stopped)
     return folder
+
+
+def silent(line: str) -> None:
+    pass
 
 
 def parameters_of(folder: Path, config: RunConfig, tokenizer, steps: Steps) -> dict:
@@ -265,12 +280,19 @@ class HeldOut:
         self.loader = Loader(corpus, "val", tokenizer, data, config.seed)
         self.config, self.placer = config, placer
 
+    def first(self):
+        """The first of its batches, as the devices get it."""
+        return self.placer.place(next(self._batches()))
+
+    def _batches(self):
+        return self.loader.eval_batches(
+            self.config.data.batch_size, samples=self.config.eval_samples, rows=self.placer.rows
+        )
+
     def __call__(self, steps: Steps, parameters) -> dict[str, float]:
         totals: dict[str, float] = {}
         count = 0.0
-        for batch in self.loader.eval_batches(
-            self.config.data.batch_size, samples=self.config.eval_samples, rows=self.placer.rows
-        ):
+        for batch in self._batches():
             values = jax.device_get(steps.evaluate(parameters, self.placer.place(batch)))
             n = float(values.pop("samples"))
             count += n

@@ -39,6 +39,15 @@ class Steps:
         )
         self.evaluate = jax.jit(self._evaluate, out_shardings=whole)
 
+    def compile(self, state, batch, held_out_batch) -> None:
+        """Compiles both steps for these shapes before anything runs.
+
+        Processes that compile within the first step keep one another waiting in a collective, and
+        those give up (gloo: after 30 s).
+        """
+        self.train = self.train.lower(state, batch).compile()
+        self.evaluate = self.evaluate.lower(state["parameters"], held_out_batch).compile()
+
     def _init(self):
         parameters = create(self.config, self.config.seed)[1]
         return {

@@ -40,6 +40,16 @@ class MetricsWriter:
             self._board.close()
 
 
+class NoWriter:
+    """What the other processes of a training write: nothing."""
+
+    def write(self, step: int, split: str, values: dict[str, float]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def read_rows(path: Path) -> list[tuple[str, dict]]:
     """`(line, row)` of a metrics file; a line cut off by a kill is left out."""
     rows = []

@@ -133,7 +133,7 @@ def test_few_beams_are_a_plain_beam_search_that_may_stop_early(model):
 
 def test_one_beam_finds_what_greedy_decoding_finds_while_nothing_ends(model):
     """An end is a candidate of two even where it is second best: so none is allowed here."""
-    length = 10
+    length = 12
     one = dataclasses.replace(GREEDY, min_tokens=length)
     greedy, score = written(model, one, length)
     texts, scores = written(model, dataclasses.replace(one, beams=2, samples=2), length)
@@ -189,8 +189,8 @@ def test_a_text_cannot_end_before_its_least_length(model):
 
 
 def test_what_was_said_is_penalised(model):
-    length = 10
-    decoding = Decoding(repetition_penalty=1.7, max_tokens=length)
+    length = 12
+    decoding = Decoding(repetition_penalty=1.7)
     texts, _ = written(model, decoding, length)
     for group in range(4):
         text = [1]

@@ -54,8 +54,8 @@ def family() -> dict[str, RunConfig]:
         "vit2d": base,
         "vit2d-plain": changed(
             base, encoder=dict(stem_width=0, patch_channels=2, shared_filters=True,
-                               positions="full", pool="map", mlp="geglu", mlp_bias=False),
-            text=dict(width=24, mlp="swiglu", decoder="separate"),
+                               positions="full", pool="cascade", mlp="geglu", mlp_bias=False),
+            text=dict(width=24, mlp="swiglu", decoder="separate", summary="last"),
             objective=dict(contrastive_form="sigmoid", reconstruction=0.0),
             signal_projection="affine", text_projection="affine",
         ),
@@ -66,18 +66,16 @@ def family() -> dict[str, RunConfig]:
             signal_projection="none", text_projection="affine", embed_dim=32,
         ),
         "cap": changed(base, objective=dict(contrastive=0.0, reconstruction=0.0)),
-        "causal-last": changed(base, encoder=dict(pool="cascade"), text=dict(summary="last")),
         "reconstruction-alone": changed(
             base, objective=dict(contrastive=0.0, caption=0.0), reconstruction_mlp="relu"
         ),
         "dual-axis": changed(
             small_sleeplm(384), encoder=dict(missing="masked", pool="attention", qkv_bias=True,
                                              mlp="gelu", mlp_bias=True),
-            text=dict(summary="token"),
+            text=dict(summary="token"), objective=dict(position_classes=True),
         ),
         "masked": changed(base, objective=dict(
             caption=0.0, reconstruction_form="masked", position_classes=True)),
-        "positions": changed(small_sleeplm(384), objective=dict(position_classes=True)),
         "sleeplm": small_sleeplm(384),
     }
 

@@ -78,8 +78,8 @@ def test_all_outputs_agree(name):
     outputs_agree(*jitted(name))
 
 
-def outputs_agree(config, parameters, run):
-    batch = inputs(config)
+def outputs_agree(config, parameters, run, size=3):
+    batch = inputs(config, size)
     ours = run(parameters, batch)
     twin = torch_twin(config, parameters)
     with torch.no_grad():
@@ -126,25 +126,25 @@ def test_greedy_captions_agree(name):
     captions_agree(*jitted(name))
 
 
-def captions_agree(config, parameters, run):
-    batch = inputs(config, seed=1)
+def captions_agree(config, parameters, run, size=3):
+    batch = inputs(config, size, seed=1)
     ours, gaps = greedy(config, parameters, run, batch, kind=2)
     twin = torch_twin(config, parameters)
     theirs = twin.generate(batch["signal"], batch["channel_mask"], "respiratory").numpy()
     sure = gaps > 10 * TOLERANCE
-    assert sure.sum() >= 2  # else the test compares nothing
+    assert sure.any()  # else the test compares nothing
     np.testing.assert_array_equal(ours[sure], theirs[sure])
 
 
 @pytest.mark.slow
 def test_the_base_model_agrees():
-    """385 M parameters and the reconstruction head; 20 tokens of its 256 keep this to minutes."""
+    """385 M parameters and the reconstruction head; 8 tokens of its 256 keep this to minutes."""
     config = preset("sleeplm-base")
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, text_length=20))
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, text_length=8))
     member = compiled(config)
     torch.set_num_threads(2)
-    outputs_agree(*member)
-    captions_agree(*member)
+    outputs_agree(*member, size=2)
+    captions_agree(*member, size=2)
 
 
 def test_captions_stop_at_their_end():

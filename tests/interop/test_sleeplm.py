@@ -86,6 +86,14 @@ def exported(run, tmp_path_factory):
     return out
 
 
+def test_fixed_frequencies_are_torchs_to_the_last_bit():
+    from sleeplm_jax.interop.sleeplm_names import temporal_frequencies
+
+    for half in (4, 16, 32):
+        theirs = 1.0 / (10_000 ** (torch.arange(0, 2 * half, 2).float() / (2 * half)))
+        np.testing.assert_array_equal(temporal_frequencies(half), theirs.numpy())
+
+
 def test_weights_come_back_bit_for_bit(run):
     _, config, parameters = run
     back = flat(from_sleeplm(to_sleeplm(parameters, config), config, "x"))

@@ -154,11 +154,31 @@ def test_the_kernel_follows_from_machine_shape_and_mask(
     assert found == wanted
 
 
-def test_an_order_is_kept_or_refused():
+def test_a_kernel_is_not_given_what_it_cannot_take():
+    fits = attention_kernels.fits
+    assert fits("cudnn", shape(300, width=128)) and not fits("cudnn", shape(300, width=136))
+    assert not fits("cudnn", shape(300, width=60))
+    assert not fits("cudnn", shape(300, jnp.float32))
+    assert fits("splash", shape(300, jnp.float32, width=60))
+    # shape() has 2 samples and 4 heads
+    mesh = jax.sharding.AbstractMesh((2, 4), ("data", "tensor"))
+    other = jax.sharding.AbstractMesh((4, 1), ("data", "tensor"))
+    with jax.sharding.use_abstract_mesh(mesh):
+        assert fits("splash", shape(300))
+    with jax.sharding.use_abstract_mesh(other):
+        assert not fits("splash", shape(300))
+
+
+def test_an_order_is_kept_or_refused(monkeypatch):
     assert choose("blockwise", shape(8), shape(8), Mask()) == "blockwise"
     assert choose("reference", shape(9000), shape(9000), Mask()) == "reference"
     with pytest.raises(ConfigError, match="splash: needs a TPU, this is a CPU"):
         attend(Q, K, V, kernel="splash")
+    with monkeypatch.context() as patched:
+        patched.setattr(attention_kernels, "missing", lambda *_: "")
+        assert choose("cudnn", shape(300), shape(300), Mask()) == "cudnn"
+        with pytest.raises(ConfigError, match="cudnn: does not take float32"):
+            choose("cudnn", shape(300, jnp.float32), shape(300, jnp.float32), Mask())
     with pytest.raises(ConfigError, match="choose from auto, reference"):
         attend(Q, K, V, kernel="flash")
 

@@ -155,7 +155,7 @@ with jax.set_mesh(mesh):
 
     f = jax.jit(jax.value_and_grad(lambda *x: caption_loss(*x, chunk=20), (0, 1)))
     inputs = place(hidden, BATCH_AXES), place(kernel, None, "tensor"), place(text, BATCH_AXES)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), f(*inputs), whole)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 3e-6, 1e-6), f(*inputs), whole)
     compiled = f.lower(*inputs).compile().as_text()
     assert "f32[8,96]" not in compiled, "a device holds all columns"
 print("agree")

@@ -58,7 +58,7 @@ if sys.argv[2] == "sleeplm":  # with all that is drawn by chance: dropout and hi
     encoder = r(m.encoder, kind="dual_axis", mlp="swiglu", mlp_bias=False, qkv_bias=False,
                 stem_width=8, pool="cascade", dropout=0.2)
     text = r(m.text, summary="shifted", decoder="separate")
-    objective = ObjectiveConfig(reconstruction_form="masked", position_classes=True)
+    objective = ObjectiveConfig(caption=0, reconstruction_form="masked", position_classes=True)
     config = validate(r(config, model=r(m, encoder=encoder, text=text), objective=objective))
 rng = np.random.default_rng(0)
 n = 8
@@ -94,7 +94,7 @@ print(json.dumps(out))
 
 @pytest.mark.parametrize(
     ("names", "model"),
-    [("1 2x2", "vit2d"), ("1 2x2", "sleeplm"),
+    [("1 2x2", "vit2d"), pytest.param("1 2x2", "sleeplm", marks=pytest.mark.slow),
      pytest.param("1 2x2 4x2 8x1 2x2x2", "vit2d", marks=pytest.mark.slow)],
     ids=["one mesh", "one mesh, SleepLM's setting", "every mesh"],
 )
