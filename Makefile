@@ -39,7 +39,7 @@ quickstart: $(VENV)/.ready  ## simulate, prepare, train, evaluate and describe: 
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash experiments/quickstart.sh $(QUICKSTART)
 
 test: $(VENV)/.ready-dev  ## the default tests
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.ready-dev  ## the slow tests
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

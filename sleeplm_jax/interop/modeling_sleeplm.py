@@ -629,8 +629,10 @@ class SleepLM(nn.Module):
         if not hasattr(self, "decoder"):
             raise ValueError("this model was trained without captions and writes none")
         kinds = kind.split("+")
-        if not set(kinds) <= set(self.kinds) or len(kinds) > self.config["prefix_length"]:
-            raise ValueError(f"kind {kind!r} is none of {', '.join(self.kinds)}, nor two by a +")
+        if (not set(kinds) <= set(self.kinds) or len(set(kinds)) < len(kinds)
+                or len(kinds) > self.config["prefix_length"]):
+            raise ValueError(f"kind {kind!r} is none of {', '.join(self.kinds)}, "
+                             "nor two different ones by a +")
         seen = self.context(self.encode_signal(signal, channel_mask)["caption_tokens"])
         tokens, batch = self.tokens, len(seen)
         length = min(max_tokens or self.config["text_length"], self.config["text_length"])
@@ -767,24 +769,37 @@ def clip_words(text: str):
 
 
 def read_safetensors(path: str | Path) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file (github.com/huggingface/safetensors states the format)."""
+    """The tensors of a safetensors file (github.com/huggingface/safetensors states the format).
+
+    Raises ValueError for any other file, and where the tensors' places do not fill the file one
+    after the other, each as its shape and type say.
+    """
+    wrong = ValueError(f"{path} is cut off, or no safetensors file")
     types = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
              "I32": torch.int32, "I64": torch.int64, "BOOL": torch.bool}
+    if Path(path).stat().st_size < 8:
+        raise wrong
     with open(path, "rb") as file:
         # Copy on write: the file is never touched, and its pages are read when they are needed.
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     (size,) = struct.unpack("<Q", data[:8])
-    tensors = {}
-    for name, about in json.loads(data[8 : 8 + size]).items():
-        if name != "__metadata__":
+    tensors, end = {}, 0
+    try:
+        header = json.loads(data[8 : 8 + size])
+        header.pop("__metadata__", None)
+        for name, about in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
             start, stop = about["data_offsets"]
             kind, shape = types[about["dtype"]], about["shape"]
-            if stop == start:
-                tensors[name] = torch.empty(shape, dtype=kind)
-            else:
-                tensors[name] = torch.frombuffer(
-                    data, dtype=kind, count=math.prod(shape), offset=8 + size + start
-                ).reshape(shape)
+            end, due = stop, (end, end + math.prod(shape) * kind.itemsize)
+            if (start, stop) != due or 8 + size + stop > len(data):
+                raise wrong
+            tensors[name] = torch.empty(shape, dtype=kind) if stop == start else torch.frombuffer(
+                data, dtype=kind, count=math.prod(shape), offset=8 + size + start
+            ).reshape(shape)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError):
+        raise wrong from None
+    if 8 + size + end != len(data):
+        raise wrong
     return tensors
 
 
@@ -802,7 +817,7 @@ def check(folder: str | Path) -> dict[str, float]:
             found["text_embedding"] = model.encode_text(stored["text"])["embedding"]
         found |= model.reconstruct(seen)
     result = {
-        name: float((value - stored[name]).abs().max() / stored[name].abs().max())
+        name: float((value - stored[name]).abs().max() / stored[name].abs().max().clamp(min=1e-6))
         for name, value in found.items()
     }
     told = json.loads((folder / "check.json").read_text(encoding="utf-8"))
@@ -813,8 +828,19 @@ def check(folder: str | Path) -> dict[str, float]:
     return result
 
 
-if __name__ == "__main__":
-    differences = check(sys.argv[1])
+def main(arguments: list[str]) -> int | str:
+    """Prints what `check` finds; 0 where all agrees, 1 where something does not (no number
+    agrees with nothing), else a line that says why there was no comparing."""
+    if len(arguments) != 1:
+        return f"usage: python {Path(__file__).name} FOLDER"
+    try:
+        differences = check(arguments[0])
+    except (OSError, ValueError, RuntimeError) as error:
+        return f"{arguments[0]}: {' '.join(str(error).split())}"
     for name, value in differences.items():
         print(f"{name}: {value:.1e}")
-    sys.exit(max(differences.values()) > 1e-4)
+    return int(not all(value <= 1e-4 for value in differences.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

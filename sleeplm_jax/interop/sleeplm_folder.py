@@ -41,6 +41,9 @@ from sleeplm_jax.models.build import create
 from sleeplm_jax.models.presets import preset
 
 CHECKPOINT, BPE = "model_checkpoint.pt", "bpe_simple_vocab_16e6.txt.gz"
+# Of the official model configuration, what a state dict's shapes leave open.
+OFFICIAL = {"biosignals_cfg": ("signal_length", "sampling_rate"), "text_cfg": ("heads",),
+            "multimodal_cfg": ("heads",)}
 HEAD_WIDTH = 64  # of SleepLM's text tower and decoder, whose weights do not tell it
 
 
@@ -130,7 +133,7 @@ def official_config(config: RunConfig) -> dict:
             "mlp_bias": False, "share_channel_rope": True,
             "transformer_layers": encoder.depth, "transformer_width": encoder.width,
             "transformer_heads": encoder.heads, "mlp_ratio": encoder.mlp_ratio,
-            "pool_type": "attn", "dropout": getattr(encoder, "dropout", 0.0),
+            "pool_type": "attn", "dropout": encoder.dropout,
             "decoder_tokens": encoder.caption_tokens,
         },
         "text_cfg": {
@@ -152,17 +155,19 @@ def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
     torch = need("torch", "import --from sleeplm")
     remedy = f"give SleepLM's {CHECKPOINT}"
     if not Path(path).is_file():
-        raise CheckpointError(path, "no such file", remedy)
+        finding = "is a folder" if Path(path).is_dir() else "no such file"
+        raise CheckpointError(path, finding, remedy)
     try:
         mapped = zipfile.is_zipfile(path)  # torch's older form cannot be
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a pickle it refuses is of another protocol
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except PermissionError as error:
+        raise CheckpointError(path, f"cannot be read ({error.strerror})", remedy) from None
     except Exception as error:  # unpickling refused, no zip, truncated: each is another kind
-        said = " ".join(str(error).split())
-        refused = "Unsupported" in said or "weights_only" in said.lower()
+        refused = "Unsupported" in str(error) or "weights_only" in str(error).lower()
         finding = "holds more than tensors, which could run code" if refused else (
-            f"is no checkpoint ({type(error).__name__}: {said[:100]})"
+            "is no checkpoint that torch.save has written, or a damaged one"
         )
         raise CheckpointError(path, finding, remedy) from None
     state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
@@ -170,40 +175,90 @@ def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
         isinstance(name, str) and isinstance(x, torch.Tensor) for name, x in state.items()
     ):
         raise CheckpointError(path, "holds no state dict of tensors", remedy)
-    return {name.removeprefix("module."): x.float().numpy() for name, x in state.items()}
+    arrays = {}
+    for name, x in state.items():
+        try:
+            if x.is_complex():  # whose imaginary part would be dropped
+                raise TypeError
+            arrays[name.removeprefix("module.")] = x.detach().float().numpy()
+        except (RuntimeError, TypeError):
+            raise CheckpointError(
+                path, f"{name[:100]} is sparse, quantised, complex or without its values", remedy
+            ) from None
+    return arrays
+
+
+def read_official(path: Path) -> dict[str, dict]:
+    """The official model configuration in a JSON file. Raises ConfigError where it is none, or
+    what `config_of` reads of it is no whole number above 0 (dropout: none from 0 to below 1)."""
+    remedy = "give the official model configuration"
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(path, f"cannot be read ({error})", remedy) from None
+    if not isinstance(found, dict):
+        raise ConfigError(path, "is no JSON object", remedy)
+    for part, names in OFFICIAL.items():
+        section = found.get(part, {})
+        if not isinstance(section, dict):
+            raise ConfigError(path, f"{part} is no JSON object", remedy)
+        for name in names:
+            value = section.get(name, 1)
+            if type(value) is not int or value < 1:
+                finding = f"{part}.{name} is {ascii(value)[:40]}, no whole number above 0"
+                raise ConfigError(path, finding, remedy)
+    dropout = found.get("biosignals_cfg", {}).get("dropout", 0.0)
+    if type(dropout) not in (int, float) or not 0 <= dropout < 1:
+        finding = f"biosignals_cfg.dropout is {ascii(dropout)[:40]}, no number from 0 to below 1"
+        raise ConfigError(path, finding, remedy)
+    return found
 
 
 def config_of(state: Mapping[str, np.ndarray], official: Mapping, name: str) -> RunConfig:
     """Our config of a state dict, whose shapes say nearly all.
 
-    `official`: the official model configuration where there is one; heads are read from it (else
-    64 features a head). Raises KeyError for a state dict that is not SleepLM's.
+    `official`: the official model configuration where there is one (`read_official`); heads are
+    read from it (else 64 features a head), and dropout. Raises ValueError for a state dict that is
+    not SleepLM's.
     """
     base = preset("sleeplm-base")
-    signal = dict(official.get("biosignals_cfg", {}))
-    conv, tokens = (state[f"biosignals.{x}"].shape for x in (
-        "patching.conv_patching.weight", "decoder_pooler.query_tokens"))
-    width, depth = tokens[2], _count(state, "biosignals.transformer_blocks.")
-    hidden = state["biosignals.transformer_blocks.0.channel_mlp.down_proj.weight"].shape[1]
-    vocab, text_width = state["text.token_embedding.weight"].shape
-    length = state["text.positional_embedding"].shape[0] - 1
+    signal = official.get("biosignals_cfg", {})
+
+    def shape(name: str, axes: int) -> tuple[int, ...]:
+        if name not in state:
+            raise ValueError(f"it has no {name}")
+        found = state[name].shape
+        if len(found) != axes or 0 in found:
+            raise ValueError(f"{name} has shape {list(found)}")
+        return found
+
+    conv = shape("biosignals.patching.conv_patching.weight", 3)
+    _, queries, width = shape("biosignals.decoder_pooler.query_tokens", 3)
+    depth = _count(state, "biosignals.transformer_blocks.")
+    hidden = shape("biosignals.transformer_blocks.0.channel_mlp.down_proj.weight", 2)[1]
+    pairs = shape("biosignals.shared_channel_rope.freqs", 1)[0]
+    vocab, text_width = shape("text.token_embedding.weight", 2)
+    text_hidden = shape("text.transformer.resblocks.0.mlp.c_fc.weight", 2)[0]
+    length = shape("text.positional_embedding", 2)[0] - 1
     samples = signal.get("signal_length", base.model.spec.samples)
     rate = signal.get("sampling_rate", base.model.spec.rate)
-    channels = state["biosignals.channel_id_embed.weight"].shape[0]
+    channels = shape("biosignals.channel_id_embed.weight", 2)[0]
     if channels != len(SLEEPLM_CHANNELS):
-        raise KeyError(f"{channels} channels instead of {len(SLEEPLM_CHANNELS)}")
+        raise ValueError(f"{channels} channels instead of {len(SLEEPLM_CHANNELS)}")
     reconstruction = "signal_decoder.to_signal.0.weight" in state
     if reconstruction:
-        samples = state["signal_decoder.to_signal.2.weight"].shape[0] // channels
-    if len(state["channel_embeddings"]) != len(CAPTION_KINDS):
-        raise KeyError(f"{len(state['channel_embeddings'])} modality embeddings, "
-                       f"not {len(CAPTION_KINDS)}")
+        samples = shape("signal_decoder.to_signal.2.weight", 2)[0] // channels
+    if samples % rate:
+        raise ValueError(f"{samples} samples at {rate} Hz are no whole seconds")
+    kinds = shape("channel_embeddings", 2)[0]
+    if kinds != len(CAPTION_KINDS):
+        raise ValueError(f"{kinds} modality embeddings, not {len(CAPTION_KINDS)}")
 
     def heads(part):
         return official.get(part, {}).get("heads") or max(text_width // HEAD_WIDTH, 1)
 
     if heads("text_cfg") != heads("multimodal_cfg"):
-        raise KeyError("text_cfg.heads is not multimodal_cfg.heads")
+        raise ValueError("text_cfg.heads is not multimodal_cfg.heads")
     return validate(dataclasses.replace(
         base, name=name,
         # Its captions say what its input does not show, and it reads missing channels as zeros.
@@ -219,19 +274,18 @@ def config_of(state: Mapping[str, np.ndarray], official: Mapping, name: str) -> 
             spec=SignalSpec(SLEEPLM_CHANNELS, rate, samples // rate),
             encoder=dataclasses.replace(
                 base.model.encoder, width=width, depth=depth,
-                heads=width // (2 * len(state["biosignals.shared_channel_rope.freqs"])),
+                heads=width // (2 * pairs),
                 mlp_ratio=_ratio(hidden, width), patch_samples=conv[2], stem_width=conv[0],
-                caption_tokens=tokens[1],
+                caption_tokens=queries,
+                dropout=float(signal.get("dropout", base.model.encoder.dropout)),
             ),
             text=dataclasses.replace(
                 base.model.text, width=text_width, heads=heads("text_cfg"),
                 depth=_count(state, "text.transformer.resblocks."),
                 decoder_depth=_count(state, "text_decoder.resblocks."),
-                mlp_ratio=_ratio(
-                    len(state["text.transformer.resblocks.0.mlp.c_fc.weight"]), text_width
-                ),
+                mlp_ratio=_ratio(text_hidden, text_width),
             ),
-            embed_dim=state["text.text_projection"].shape[1], vocab_size=vocab,
+            embed_dim=shape("text.text_projection", 2)[1], vocab_size=vocab,
             reconstruction_width=width // 2,
         ),
     ))
@@ -256,20 +310,12 @@ def import_sleeplm(checkpoint: Path, out: Path, bpe: Path | None = None,
     """
     checkpoint, out = Path(checkpoint), Path(out)
     state = read_checkpoint(checkpoint)
-    official = {}
-    if config is not None:
-        try:
-            official = json.loads(Path(config).read_text())
-            if not isinstance(official, dict):
-                raise ValueError("it is no JSON object")
-        except (OSError, ValueError) as error:
-            raise ConfigError(config, f"cannot be read ({error})",
-                              "give the official model configuration") from error
+    official = {} if config is None else read_official(config)
     try:
         ours = config_of(state, official, out.name)
-    except (KeyError, IndexError, AttributeError, TypeError) as error:
+    except ValueError as error:
         raise CheckpointError(
-            checkpoint, f"is no SleepLM ({' '.join(str(error).split())})",
+            checkpoint, f"is no SleepLM ({error})",
             "give a checkpoint of the official code's pure_transformer",
         ) from None
     bpe = checkpoint.with_name(BPE) if bpe is None else Path(bpe)
@@ -279,7 +325,8 @@ def import_sleeplm(checkpoint: Path, out: Path, bpe: Path | None = None,
     if tokenizer.vocab_size > ours.model.vocab_size:
         raise CheckpointError(
             bpe, f"has {tokenizer.vocab_size} tokens, the checkpoint {ours.model.vocab_size}",
-            "give the vocabulary it was trained with",
+            "give CLIP's vocabulary it was trained with; models of another tokenizer (a run's own "
+            "sentencepiece, exported) cannot be imported",
         )
     parameters = from_sleeplm(state, ours, checkpoint)
     del state

@@ -235,7 +235,10 @@ def from_sleeplm(state: Mapping[str, np.ndarray], config: RunConfig, where: obje
         raise CheckpointError(where, finding, from_code)
     tree: dict = {}
     for path, layers in parts.items():
-        pieces = [np.concatenate(p) if len(p) > 1 else p[0] for p in layers.values()]
+        try:
+            pieces = [np.concatenate(p) if len(p) > 1 else p[0] for p in layers.values()]
+        except ValueError:  # the only array of two of theirs
+            raise _misshapen(where, "padding_embedding", layers[None][-1].shape[1:]) from None
         value = pieces[0] if None in layers else np.stack(pieces)
         *modules, leaf = path.split("/")
         node = tree

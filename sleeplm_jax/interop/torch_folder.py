@@ -122,8 +122,11 @@ def expected(model: Model) -> tuple[dict[str, np.ndarray], list[str]]:
 
     `signal [B, C, T]`, `channel_mask [B, C]`, `text [1, L]`, `features [B, F]`; where the model
     has them `signal_embedding`, `text_embedding`, and what its reconstruction gives. And B greedy
-    captions, none where it writes none.
+    captions, none where it writes none. All in float32, which the folder's own model computes in.
     """
+    exact = dataclasses.replace(model.config.model, compute_dtype="float32", attention="reference")
+    model = Model(dataclasses.replace(model.config, model=exact), model.parameters,
+                  model.tokenizer, model.step, model.about, model.folder, model.batch_size)
     rng = np.random.default_rng(0)
     signal = rng.standard_normal((CHECK_SAMPLES, *model.spec.shape)).astype(np.float32)
     mask = np.ones(signal.shape[:2], bool)
@@ -145,8 +148,8 @@ def expected(model: Model) -> tuple[dict[str, np.ndarray], list[str]]:
 
     with jax.default_matmul_precision("highest"):
         found = jax.device_get(run(model.parameters))
+        captions = []
+        if model.config.objective.caption > 0:
+            captions = model.caption(signal, mask, CAPTION_KINDS[-1], Decoding(CHECK_TOKENS))
     values = {"signal": signal, "channel_mask": mask, "text": text} | found
-    captions = []
-    if model.config.objective.caption > 0:
-        captions = model.caption(signal, mask, CAPTION_KINDS[-1], Decoding(CHECK_TOKENS))
     return {name: np.array(value, order="C") for name, value in values.items()}, captions

@@ -67,8 +67,8 @@ def run(bpe, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "small"
     folder.mkdir()
     tokenizer = clip_tokenizer(bpe)
-    config = with_vocabulary(small_sleeplm(), tokenizer.vocab_size)
-    config = dataclasses.replace(config, name="small")
+    config = changed(small_sleeplm(), encoder=dict(dropout=0.2))  # which no shape tells
+    config = dataclasses.replace(with_vocabulary(config, tokenizer.vocab_size), name="small")
     parameters = weights(config)
     tokenizer.save(folder)
     save_config(config, folder / "config.json")
@@ -197,6 +197,57 @@ def test_other_files_are_refused_in_one_line(exported, bpe, tmp_path, capsys):
     name = "text.transformer.resblocks.0.mlp.c_proj.weight"
     assert "shape" in error(saved("shape.pt", good | {name: torch.zeros(32, 64)}))
     assert "no such file" in error(exported / "model_checkpoint.pt", tmp_path / "absent.gz")
+
+
+def test_arrays_of_no_use_are_refused_in_one_line(exported, bpe, tmp_path, capsys):
+    """Of another rank, or none that numpy can hold: whatever a strange file has in their place."""
+    good = torch.load(exported / "model_checkpoint.pt", weights_only=True)["state_dict"]
+    official = str(next(exported.glob("sleep_coca_*.json")))
+
+    def error(**entries):
+        torch.save(good | entries, tmp_path / "x.pt")
+        return refused(tmp_path / "x.pt", bpe, tmp_path, capsys, "--config", official)
+
+    words = "text.token_embedding.weight"
+    for value in (
+        good[words].to_sparse(), good[words] + 0j, torch.empty(good[words].shape, device="meta"),
+    ):
+        assert f"{words} is sparse, quantised, complex or without its values" in error(
+            **{words: value})
+    for name in (
+        words, "biosignals.patching.conv_patching.weight", "biosignals.decoder_pooler.query_tokens",
+        "biosignals.shared_channel_rope.freqs", "text.positional_embedding", "channel_embeddings",
+        "signal_decoder.to_signal.2.weight", "text.text_projection", "padding_embedding",
+        "text_decoder.cross_attn.1.attn.in_proj_weight", "logit_scale",
+    ):
+        for shape in ((7,), (0, 0), (2, 3, 5, 1)):
+            assert str(tmp_path / "x.pt") in error(**{name: torch.zeros(shape)})
+    assert "sentencepiece" in error(**{words: good[words][:100]})
+    assert "is a folder" in refused(tmp_path, bpe, tmp_path, capsys)
+    (tmp_path / "x.pt").write_text("hello")
+    assert "is no checkpoint that torch.save" in refused(tmp_path / "x.pt", bpe, tmp_path, capsys)
+
+
+@pytest.mark.parametrize(("official", "finding"), [
+    ("[1]", "is no JSON object"),
+    ("{", "cannot be read"),
+    ('{"biosignals_cfg": "abc"}', "biosignals_cfg is no JSON object"),
+    ('{"biosignals_cfg": {"sampling_rate": 0}}', "biosignals_cfg.sampling_rate is 0"),
+    ('{"biosignals_cfg": {"signal_length": "1920"}}', "signal_length is '1920'"),
+    ('{"biosignals_cfg": {"sampling_rate": 7}}', "are no whole seconds"),
+    ('{"text_cfg": {"heads": null}}', "text_cfg.heads is None"),
+    ('{"text_cfg": {"heads": 5}, "multimodal_cfg": {"heads": 5}}', "heads"),
+    ('{"biosignals_cfg": {"dropout": "much"}}', "biosignals_cfg.dropout is 'much'"),
+    ('{"biosignals_cfg": {"dropout": NaN}}', "biosignals_cfg.dropout is nan"),
+    ('{"text_cfg": {"heads": 4}}', "text_cfg.heads is not multimodal_cfg.heads"),
+])
+def test_a_malformed_official_configuration_is_named(
+    official, finding, exported, bpe, tmp_path, capsys
+):
+    path = tmp_path / "official.json"
+    path.write_text(official)
+    checkpoint = exported / "model_checkpoint.pt"
+    assert finding in refused(checkpoint, bpe, tmp_path, capsys, "--config", str(path))
 
 
 def test_a_model_of_other_settings_is_not_passed_off_as_sleeplm(trained_run, tmp_path, capsys):

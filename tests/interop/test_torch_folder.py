@@ -1,6 +1,8 @@
 """An exported folder: complete, discreet, and enough for torch alone."""
 
+import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -8,8 +10,11 @@ import numpy as np
 import pytest
 
 from sleeplm_jax.cli import main
+from sleeplm_jax.config import CAPTION_KINDS, load_config, save_config
 from sleeplm_jax.corpus.clip_bpe import clip_tokenizer
 from sleeplm_jax.corpus.tokenizer import training_sentences
+from sleeplm_jax.errors import ConfigError
+from sleeplm_jax.inference.prompts import prompt
 from sleeplm_jax.inference.run import Model
 from sleeplm_jax.interop.words import vocabulary
 from tests.interop.clip_words import small_bpe
@@ -35,20 +40,30 @@ runpy.run_path(folder + "/modeling_sleeplm.py", run_name="__main__")
 
 
 @pytest.fixture(scope="module")
-def exported(trained_run, tmp_path_factory):
+def half_run(trained_run, tmp_path_factory):
+    """The run as the larger presets are: computed in bfloat16, which no exported folder is."""
+    folder = shutil.copytree(trained_run, tmp_path_factory.mktemp("half") / "run")
+    config = load_config(folder / "config.json")
+    model = dataclasses.replace(config.model, compute_dtype="bfloat16")
+    save_config(dataclasses.replace(config, model=model), folder / "config.json")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(half_run, tmp_path_factory):
     out = tmp_path_factory.mktemp("exported") / "model"
-    assert main(["export", str(trained_run), "--to", "torch", "--out", str(out)]) == 0
+    assert main(["export", str(half_run), "--to", "torch", "--out", str(out)]) == 0
     return out
 
 
-def test_the_folder_holds_what_it_should_and_names_nobody(exported, trained_run):
+def test_the_folder_holds_what_it_should_and_names_nobody(exported, trained_run, half_run):
     assert {path.name for path in exported.iterdir()} == FILES
     about = json.loads((trained_run / "run.json").read_text())
     text = "".join((exported / name).read_text() for name in FILES if not name.endswith(
         (".safetensors", ".model", ".py")))
     people = [name for part in about["corpus"]["subjects"].values() for name in part]
     assert people and not any(name in text for name in people)
-    assert str(trained_run.parent) not in text
+    assert str(trained_run.parent) not in text and str(half_run.parent) not in text
     card = (exported / "README.md").read_text()
     assert about["corpus"]["hash"] in card and "**simulated**" in card and "no diagnosis" in card
     montage = json.loads((exported / "montage.json").read_text())
@@ -65,16 +80,19 @@ def test_torch_alone_repeats_what_the_exporter_stored(exported):
     assert all(float(value) < 1e-4 for value in figures.values())
 
 
-def test_the_check_can_fail(exported, tmp_path):
-    import shutil
-
-    from sleeplm_jax.interop.modeling_sleeplm import check
+@pytest.mark.parametrize("wrong", [0.1, float("nan")])
+def test_the_check_can_fail(wrong, exported, tmp_path, capsys):
+    """By one value among several that agree, also where that is no number."""
+    from sleeplm_jax.interop import modeling_sleeplm
 
     own = shutil.copytree(exported, tmp_path / "own")
     weights = safetensors.load_file(own / "model.safetensors")
-    weights["encoder.norm.bias"] += 0.1
+    weights["reconstruction.to_signal.bias"] += wrong
     safetensors.save_file(weights, own / "model.safetensors")
-    assert check(own)["features"] > 1e-3
+    assert modeling_sleeplm.main([str(own)]) == 1
+    figures = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
+    assert not float(figures.pop("reconstruction")) < 1e-3
+    assert all(float(value) < 1e-4 for value in figures.values())
 
 
 def test_the_reader_of_safetensors_agrees_with_the_library(tmp_path):
@@ -88,6 +106,51 @@ def test_the_reader_of_safetensors_agrees_with_the_library(tmp_path):
     assert set(ours) == set(tensors)
     for name, value in tensors.items():
         assert ours[name].dtype == value.dtype and torch.equal(ours[name], value)
+
+
+def test_damaged_files_are_told_in_one_line(exported, tmp_path):
+    """Cut off, or with a header whose places are not those of its shapes."""
+    from sleeplm_jax.interop import modeling_sleeplm
+
+    path = tmp_path / "x.safetensors"
+    safetensors.save_file({"a": torch.ones(3, 4), "b": torch.zeros(3, 4)}, path)
+    whole = path.read_bytes()
+    size = 8 + int.from_bytes(whole[:8], "little")
+    a, b = b"[0,48]", b"[48,96]"
+    assert whole.count(a) == whole.count(b) == 1
+    for data in (
+        b"", b"hello", whole[:5], whole[: size - 1], whole[:size], whole[:-1], whole + b"0",
+        whole.replace(b, b" [0,48]"[:7]), whole.replace(b"[3,4]", b"[3,3]"),
+        whole.replace(b, b"[48,97]"), whole.replace(b'"F32"', b'"F33"', 1),
+        b"\xff" * 8 + whole[8:], (2).to_bytes(8, "little") + b"[]",
+    ):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match="is cut off, or no safetensors file"):
+            modeling_sleeplm.read_safetensors(path)
+    assert modeling_sleeplm.main([]).startswith("usage: ")
+    own = shutil.copytree(exported, tmp_path / "own")
+    (own / "model.safetensors").write_bytes((own / "model.safetensors").read_bytes()[:10_000])
+    told = modeling_sleeplm.main([str(own)])
+    assert "is cut off" in told and "\n" not in told
+    told = modeling_sleeplm.main([str(tmp_path / "absent")])
+    assert "No such file" in told and "\n" not in told
+
+
+@pytest.mark.parametrize("kind", [
+    "brain", "brain+heart", "brain+brain", "brain+heart+stage_event", "brain+", "", "dreams",
+])
+def test_kinds_are_those_of_the_runs_own_captions(kind, exported):
+    from sleeplm_jax.interop.modeling_sleeplm import SleepLM
+
+    twin = SleepLM.load(exported)
+    assert list(CAPTION_KINDS) == twin.kinds
+    try:
+        prompt(kind)
+    except ConfigError:
+        with pytest.raises(ValueError, match="is none of brain"):
+            twin.generate(np.zeros((1, 10, 1920)), kind=kind)
+    else:
+        assert twin.generate(np.zeros((1, 10, 1920)), kind=kind, max_tokens=2).shape == (1, 2)
 
 
 def test_texts_and_captions_are_the_runs_own(exported, trained_run):
@@ -134,8 +197,6 @@ def test_an_absent_package_is_named(trained_run, tmp_path, monkeypatch, capsys):
 @pytest.mark.slow
 def test_the_encoder_as_onnx_agrees(exported, tmp_path):
     """For a number of epochs other than it was traced with; by ONNX's reference evaluator."""
-    import shutil
-
     onnx = pytest.importorskip("onnx", reason="onnx is not installed (extra torch)")
     pytest.importorskip("onnxscript", reason="onnxscript is not installed (extra torch)")
     from onnx.reference import ReferenceEvaluator
