@@ -47,7 +47,7 @@ def test_the_folder_of_a_run_holds_what_later_work_needs(trained_run, corpus):
 
 
 def test_it_learns(corpus_folder, tmp_path):
-    config = tiny_config(corpus_folder, tmp_path, steps=80, eval_every=80, checkpoint_every=80)
+    config = tiny_config(corpus_folder, tmp_path, steps=110, eval_every=110, checkpoint_every=110)
     found = rows(train(config, silent))
     caption = [row["caption"] for row in found]
     # From guessing among a thousand tokens (ln 1000 = 6.9) to the templates' first words.
