@@ -26,9 +26,9 @@ from sleeplm_jax.reports.palette import HYPNOGRAM_ORDER
 # In words of the captions, in no caption's sentence. Words that no caption uses are not learned
 # by a small model: it then draws the same curve for all of them (`alike` tells).
 QUERIES = (
-    "deep sleep",
+    "deep sleep (N3)",
     "REM sleep with low chin muscle tone",
-    "the patient is awake",
+    "stage W (wake)",
     "an obstructive apnoea",
 )
 ABSENT = "no measurement"
