@@ -31,9 +31,9 @@ STAGES = ("W", "N1", "N2", "N3", "R")
 UNSCORED, MOVEMENT = -1, -2
 # Bits of an artefact mask, the first the lowest: bit i is set for reason ARTEFACTS[i].
 ARTEFACTS = ("flat", "clipped", "movement", "pop", "lead_off", "dropout", "mains", "ecg")
-# Rows of SleepLM's modality embedding, in its order.
 # Modality tokens before a text: as many kinds as one text may hold (SleepLM's two slots).
 PREFIX_LENGTH = 2
+# Rows of SleepLM's modality embedding, in its order.
 CAPTION_KINDS = ("brain", "heart", "respiratory", "position_muscle", "stage_event")
 
 

@@ -21,7 +21,6 @@ the ratio. The demo's five captions have 27, 157, 89, 69 and 53 tokens, 79 on av
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -274,24 +273,14 @@ def report(options, found: dict) -> None:
 
 
 def main(arguments: list[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", default="sleeplm-10m")
-    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser = sides.parser(__doc__, NAMES)
     parser.add_argument("--tokens", type=int, default=48, help="of every text, start counted")
     parser.add_argument("--epochs", type=int, default=16, help="of the night that is run")
     parser.add_argument("--batch", type=int, default=64, help="epochs at a time")
     parser.add_argument("--repeats", type=int, default=2, help="timings of every side")
-    parser.add_argument("--rounds", type=int, default=2, help="starts of every side, where memory "
-                        "does not hold all at once")
     parser.add_argument("--sides", default="ours,eager,compiled,official")
-    parser.add_argument("--budget", type=float, default=450, help="seconds in all")
     parser.add_argument("--quick", action="store_true", help="one timing, nothing compiled by "
                         "PyTorch, 4 epochs")
-    parser.add_argument("--json", type=Path, help="where the figures are written")
-    parser.add_argument("--small", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--side", choices=tuple(NAMES), help=argparse.SUPPRESS)
-    parser.add_argument("--weights", default="", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.side:
         sides.select_device(options.device)

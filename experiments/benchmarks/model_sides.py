@@ -9,6 +9,7 @@ round starts them anew, one after the other, with a compiler's cache that lasts 
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import json
@@ -325,6 +326,22 @@ def store_weights(parameters, path: str) -> None:
 
     if not Path(path).exists():
         np.savez(path, **to_torch(jax.device_get(parameters)))
+
+
+def parser(description: str, names: dict[str, str]) -> argparse.ArgumentParser:
+    """The options that both benchmarks have; those without help are for a side's own process."""
+    made = argparse.ArgumentParser(description=description.splitlines()[0])
+    made.add_argument("--preset", default="sleeplm-10m")
+    made.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    made.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    made.add_argument("--rounds", type=int, default=2, help="starts of every side, where memory "
+                      "does not hold all at once")
+    made.add_argument("--budget", type=float, default=450, help="seconds in all")
+    made.add_argument("--json", type=Path, help="where the figures are written")
+    made.add_argument("--small", action="store_true", help=argparse.SUPPRESS)
+    made.add_argument("--side", choices=tuple(names), help=argparse.SUPPRESS)
+    made.add_argument("--weights", default="", help=argparse.SUPPRESS)
+    return made
 
 
 def configure(preset_name: str, dtype: str, small: bool):

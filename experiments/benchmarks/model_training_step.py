@@ -13,7 +13,6 @@ fused AdamW, and all cores; ours is the step that `sleeplm train` runs. Sides ar
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import sys
@@ -222,27 +221,17 @@ def report(options, found: dict) -> dict:
             print(f"first losses, {NAMES[name]}: "
                   + ", ".join(f"{x:.5f}" for x in one["about"]["losses"])
                   + f"; ready after {one['about']['start_s']:.0f} s")
-    return {name: one for name, one in found.items()}
+    return found
 
 
 def main(arguments: list[str] | None = None) -> dict:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", default="sleeplm-10m")
-    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser = sides.parser(__doc__, NAMES)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=1, help="steps of one timing")
     parser.add_argument("--repeats", type=int, default=5, help="timings of every side")
-    parser.add_argument("--rounds", type=int, default=2, help="starts of every side, where memory "
-                        "does not hold all at once")
     parser.add_argument("--sides", default="ours,eager,compiled")
-    parser.add_argument("--budget", type=float, default=450, help="seconds in all")
     parser.add_argument("--quick", action="store_true", help="two timings, nothing compiled by "
                         "PyTorch")
-    parser.add_argument("--json", type=Path, help="where the figures are written")
-    parser.add_argument("--small", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--side", choices=tuple(NAMES), help=argparse.SUPPRESS)
-    parser.add_argument("--weights", default="", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.side:
         sides.select_device(options.device)
