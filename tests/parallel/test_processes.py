@@ -127,7 +127,8 @@ def test_two_processes_compute_together(tmp_path):
     port = free_port()
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [sys.executable, "-c", script, str(tmp_path)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, env=os.environ | {
                 "SLEEPLM_COORDINATOR": f"127.0.0.1:{port}", "SLEEPLM_PROCESSES": "2",
                 "SLEEPLM_PROCESS": str(rank), "SLEEPLM_ONE_HOST": "1", "JAX_PLATFORMS": "cpu",
