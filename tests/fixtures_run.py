@@ -10,7 +10,7 @@ import pytest
 
 def tiny_config(corpus_folder: Path, out: Path, **changes):
     """The tiny experiment on this corpus, in this folder."""
-    from sleeplm_jax.config import load_experiment
+    from sleeplm_jax.config.files import load_experiment
 
     config = load_experiment(Path(__file__).parent / "training" / "tiny.py")
     data = dataclasses.replace(config.data, corpus=str(corpus_folder))

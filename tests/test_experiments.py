@@ -9,18 +9,16 @@ from pathlib import Path
 import jax
 import pytest
 
-from sleeplm_jax.config import (
-    EncoderConfig,
-    ModelConfig,
-    RunConfig,
+from sleeplm_jax.config import EncoderConfig, ModelConfig, RunConfig
+from sleeplm_jax.config.files import (
     flatten,
     from_dict,
     load_config,
     load_experiment,
     save_config,
     to_dict,
-    validate,
 )
+from sleeplm_jax.config.validation import validate
 from sleeplm_jax.errors import ConfigError
 from sleeplm_jax.models.build import create, parameter_count, with_vocabulary
 

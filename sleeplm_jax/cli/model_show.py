@@ -22,7 +22,8 @@ def model_show(which: tyro.conf.Positional[str], vocabulary: int = VOCABULARY,
         vocabulary: Tokens to count with where the config leaves them to the tokenizer.
         arrays: Every array and its shape too.
     """
-    from sleeplm_jax.config import load_experiment, validate
+    from sleeplm_jax.config.files import load_experiment
+    from sleeplm_jax.config.validation import validate
     from sleeplm_jax.models.build import with_vocabulary
     from sleeplm_jax.models.presets import preset
     from sleeplm_jax.models.summary import activation_bytes, modules

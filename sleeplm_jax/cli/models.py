@@ -25,7 +25,7 @@ def train(experiment: PathArgument) -> int:
 
 def train_with(arguments: list[str]) -> int:
     """`train`, with the overrides that follow the experiment file."""
-    from sleeplm_jax.config import load_experiment
+    from sleeplm_jax.config.files import load_experiment
 
     default = load_experiment(arguments[0])
     config = tyro.cli(

@@ -16,7 +16,8 @@ import jax
 import numpy as np
 
 from sleeplm_jax.checkpoints import Checkpoints
-from sleeplm_jax.config import CAPTION_KINDS, RunConfig, SignalSpec, load_config
+from sleeplm_jax.config import CAPTION_KINDS, RunConfig, SignalSpec
+from sleeplm_jax.config.files import load_config
 from sleeplm_jax.corpus.tokenizer import Tokenizer
 from sleeplm_jax.errors import CheckpointError
 from sleeplm_jax.inference.generation import GREEDY, Decoding, Words, generate

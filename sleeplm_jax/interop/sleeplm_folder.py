@@ -26,9 +26,9 @@ from sleeplm_jax.config import (
     DataConfig,
     RunConfig,
     SignalSpec,
-    save_config,
-    validate,
 )
+from sleeplm_jax.config.files import save_config
+from sleeplm_jax.config.validation import validate
 from sleeplm_jax.corpus.clip_bpe import clip_tokenizer
 from sleeplm_jax.errors import CheckpointError, ConfigError, UserError
 from sleeplm_jax.files import file_sha256, write_atomically, write_json

@@ -6,7 +6,6 @@ A run is a folder: `config.json` (resolved), `run.json` (versions, hashes, commi
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -15,7 +14,9 @@ from pathlib import Path
 import jax
 
 from sleeplm_jax.checkpoints import Checkpoints, abstract
-from sleeplm_jax.config import RunConfig, flatten, load_config, save_config, validate
+from sleeplm_jax.config import RunConfig
+from sleeplm_jax.config.files import save_config
+from sleeplm_jax.config.validation import validate
 from sleeplm_jax.corpus.loader import Loader
 from sleeplm_jax.corpus.manifest import Corpus, described
 from sleeplm_jax.errors import (
@@ -23,24 +24,22 @@ from sleeplm_jax.errors import (
     ConfigError,
     CorpusError,
     Interrupted,
-    UserError,
 )
 from sleeplm_jax.models.attention import described as attention_described
-from sleeplm_jax.models.build import create, parameter_count, with_vocabulary
+from sleeplm_jax.models.build import parameter_count, with_vocabulary
 from sleeplm_jax.parallel.batches import BatchPlacer
 from sleeplm_jax.parallel.mesh import make_mesh
 from sleeplm_jax.parallel.processes import meet
+from sleeplm_jax.training.beginning import check_same_run, parameters_of
+from sleeplm_jax.training.clock import Clock
 from sleeplm_jax.training.duration import with_duration
+from sleeplm_jax.training.held_out import HeldOut
 from sleeplm_jax.training.optimizer import group_table
 from sleeplm_jax.training.provenance import write_provenance
+from sleeplm_jax.training.reporting import parts_text, report
 from sleeplm_jax.training.step import Steps
 from sleeplm_jax.training.stopping import StopRequest
 from sleeplm_jax.training.writers import MetricsWriter, NoWriter
-
-# Fields that may differ when a run goes on: they do not change its result (another mesh sums in
-# another order: equal to float32 rounding).
-FREE = ("out", "name", "log_every", "checkpoint_every", "keep_checkpoints", "tensorboard",
-        "data.corpus", "data.workers", "data.prefetch", "mesh.")
 
 
 def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
@@ -194,149 +193,3 @@ def train(config: RunConfig, say: Callable[[str], None] = print) -> Path:
 
 def silent(line: str) -> None:
     pass
-
-
-def parameters_of(folder: Path, config: RunConfig, tokenizer, steps: Steps) -> dict:
-    """The best parameters of another run, sharded as this one's.
-
-    Raises CheckpointError when that run is of another model or tokenizer.
-    """
-    if not (folder / "config.json").is_file() or not (folder / "checkpoints").is_dir():
-        raise CheckpointError(folder, "is no run folder", "give --start-from a run's folder")
-    wanted = parameter_shapes(config)
-    if parameter_shapes(load_config(folder / "config.json")) != wanted:
-        raise CheckpointError(
-            folder, "holds another model than this config describes",
-            f"take over model, data.text_length and the objectives that are on from its {folder}"
-            "/config.json",
-        )
-    with Checkpoints(folder / "checkpoints") as saved:
-        if saved.best is None:
-            raise CheckpointError(folder, "has no checkpoint", "train it further first")
-        if saved.about(saved.best).get("tokenizer") != tokenizer.hash:
-            raise CheckpointError(
-                folder, "was trained with another tokenizer than the corpus has",
-                "give the corpus that run's (for CLIP's: `sleeplm tokenizer --bpe FILE`)",
-            )
-        return saved.restore_parameters(
-            saved.best, abstract(steps.abstract["parameters"], steps.shardings["parameters"])
-        )
-
-
-def parameter_shapes(config: RunConfig) -> dict[str, tuple[int, ...]]:
-    """Path -> shape of every parameter of a config; nothing is allocated."""
-    shapes = jax.eval_shape(lambda: create(config)[1])
-    return {jax.tree_util.keystr(path): x.shape
-            for path, x in jax.tree_util.tree_leaves_with_path(shapes)}
-
-
-def check_same_run(config: RunConfig, folder: Path) -> None:
-    """ConfigError when the folder holds a run whose config would give another result."""
-    path = folder / "config.json"
-    if not path.exists():
-        return
-    now, then = flatten(config), flatten(load_config(path))
-    changed = [
-        f"{name} {then.get(name)} -> {now.get(name)}" for name in sorted(now.keys() | then.keys())
-        if now.get(name) != then.get(name) and not name.startswith(FREE)
-    ]
-    if changed:
-        raise ConfigError(
-            folder, f"holds a run of another config ({'; '.join(changed)})",
-            "give --name for a new run, or undo the change",
-        )
-
-
-def report(step: int, metrics: dict, writer, clock: Clock, say) -> None:
-    """Writes a step's metrics; a step behind the device, so that reading them waits for nothing.
-
-    Raises UserError when the loss stopped being a number.
-    """
-    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-    values |= clock.rates(step)
-    writer.write(step, "train", values)
-    say(f"step {step:>6,}/{clock.steps:,}  loss {values['loss']:.4f}  {parts_text(values)}  "
-        f"{values['samples_per_s']:.0f} samples/s  waiting {values['data_wait']:.0%}  "
-        f"ETA {clock.eta(step)}")
-    if not math.isfinite(values["loss"]):
-        raise UserError(
-            f"step {step}", f"loss is {values['loss']} (its update was left out)",
-            "start a run of another --name with a lower --optimizer.learning-rate",
-        )
-
-
-def parts_text(values: dict) -> str:
-    names = ("contrastive", "caption", "reconstruction", "position")
-    return " ".join(f"{name} {values[name]:.3f}" for name in names if name in values)
-
-
-class HeldOut:
-    """Losses on a fixed part of the validation split, in fixed wording and batches."""
-
-    def __init__(self, corpus, tokenizer, config: RunConfig, placer: BatchPlacer):
-        data = dataclasses.replace(
-            config.data, channel_dropout=0.0, dropout_keep=(), gain_jitter=0.0
-        )
-        self.loader = Loader(corpus, "val", tokenizer, data, config.seed)
-        self.config, self.placer = config, placer
-
-    def first(self):
-        """The first of its batches, as the devices get it."""
-        return self.placer.place(next(self._batches()))
-
-    def _batches(self):
-        return self.loader.eval_batches(
-            self.config.data.batch_size, samples=self.config.eval_samples, rows=self.placer.rows
-        )
-
-    def __call__(self, steps: Steps, parameters) -> dict[str, float]:
-        totals: dict[str, float] = {}
-        count = 0.0
-        for batch in self._batches():
-            values = jax.device_get(steps.evaluate(parameters, self.placer.place(batch)))
-            n = float(values.pop("samples"))
-            count += n
-            for name, value in values.items():
-                totals[name] = totals.get(name, 0.0) + n * float(value)
-        return {name: total / count for name, total in totals.items()}
-
-
-class Clock:
-    """Rates since the last report, pauses left out, and the time to go."""
-
-    def __init__(self, start: int, config: RunConfig):
-        self.steps, self.batch = config.steps, config.data.batch_size
-        self.wait, self._paused = 0.0, 0.0
-        self._step, self._time = start, time.monotonic()
-        self._rate = 0.0
-
-    def rates(self, step: int) -> dict[str, float]:
-        now = time.monotonic()
-        busy = max(now - self._time - self._paused, 1e-9)
-        done = step - self._step
-        values = {
-            "samples_per_s": done * self.batch / busy, "data_wait": min(self.wait / busy, 1.0),
-        }
-        self._rate = done / max(now - self._time, 1e-9)
-        self._step, self._time, self.wait, self._paused = step, now, 0.0, 0.0
-        return values
-
-    def eta(self, step: int) -> str:
-        left = (self.steps - step) / self._rate if self._rate else math.inf
-        if not math.isfinite(left):
-            return "?"
-        minutes, seconds = divmod(round(left), 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{seconds:02}s"
-
-    def paused(self):
-        clock = self
-
-        class Pause:
-            def __enter__(self):
-                self.start = time.monotonic()
-
-            def __exit__(self, *exc):
-                clock._paused += time.monotonic() - self.start
-
-        return Pause()

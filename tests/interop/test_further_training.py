@@ -10,7 +10,7 @@ import pytest
 
 from sleeplm_jax.checkpoints import Checkpoints
 from sleeplm_jax.cli import main
-from sleeplm_jax.config import load_config
+from sleeplm_jax.config.files import load_config
 from sleeplm_jax.corpus.clip_bpe import clip_tokenizer
 from sleeplm_jax.corpus.manifest import Corpus
 from sleeplm_jax.corpus.tokenizer import Tokenizer
@@ -18,7 +18,8 @@ from sleeplm_jax.errors import CheckpointError
 from sleeplm_jax.inference.run import Model
 from sleeplm_jax.models.build import with_vocabulary
 from sleeplm_jax.parallel.mesh import make_mesh
-from sleeplm_jax.training.loop import parameters_of, train
+from sleeplm_jax.training.beginning import parameters_of
+from sleeplm_jax.training.loop import train
 from sleeplm_jax.training.step import Steps
 from tests.fixtures_run import tiny_config
 from tests.interop.clip_words import small_bpe

@@ -13,7 +13,7 @@ import pytest
 
 from sleeplm_jax.checkpoints import Checkpoints
 from sleeplm_jax.cli import main
-from sleeplm_jax.config import save_config
+from sleeplm_jax.config.files import save_config
 from sleeplm_jax.corpus.clip_bpe import clip_tokenizer
 from sleeplm_jax.files import write_json
 from sleeplm_jax.inference.run import Model

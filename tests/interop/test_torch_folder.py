@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from sleeplm_jax.cli import main
-from sleeplm_jax.config import CAPTION_KINDS, load_config, save_config
+from sleeplm_jax.config import CAPTION_KINDS
+from sleeplm_jax.config.files import load_config, save_config
 from sleeplm_jax.corpus.clip_bpe import clip_tokenizer
 from sleeplm_jax.corpus.tokenizer import training_sentences
 from sleeplm_jax.errors import ConfigError

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from sleeplm_jax.config import validate
+from sleeplm_jax.config.validation import validate
 from sleeplm_jax.errors import ConfigError
 from sleeplm_jax.models.build import bind, create, graph_of
 from sleeplm_jax.models.summary import abstract_batch

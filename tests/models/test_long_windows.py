@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sleeplm_jax.config import ObjectiveConfig, SignalSpec, validate
+from sleeplm_jax.config import ObjectiveConfig, SignalSpec
+from sleeplm_jax.config.validation import validate
 from sleeplm_jax.models.build import bind, create, graph_of
 from sleeplm_jax.models.presets import preset
 from sleeplm_jax.models.summary import abstract_batch

@@ -7,7 +7,8 @@ import jax
 import pytest
 from jax.sharding import AbstractMesh
 
-from sleeplm_jax.config import ObjectiveConfig, validate
+from sleeplm_jax.config import ObjectiveConfig
+from sleeplm_jax.config.validation import validate
 from sleeplm_jax.errors import ConfigError
 from sleeplm_jax.models.build import create, parameter_count, with_vocabulary
 from sleeplm_jax.models.presets import LADDER, PRESETS, preset

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from sleeplm_jax.config import SignalSpec, validate
+from sleeplm_jax.config import SignalSpec
+from sleeplm_jax.config.validation import validate
 from sleeplm_jax.errors import ConfigError
 from sleeplm_jax.models.build import bind, create, graph_of
 from sleeplm_jax.models.presets import preset

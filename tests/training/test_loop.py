@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sleeplm_jax.config import load_config
+from sleeplm_jax.config.files import load_config
 from sleeplm_jax.errors import CheckpointError, ConfigError, CorpusError
 from sleeplm_jax.training.loop import train
 from tests.fixtures_run import tiny_config

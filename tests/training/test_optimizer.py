@@ -9,13 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from sleeplm_jax.config import (
-    OptimizerConfig,
-    ParameterGroup,
-    RunConfig,
-    load_config,
-    save_config,
-)
+from sleeplm_jax.config import OptimizerConfig, ParameterGroup, RunConfig
+from sleeplm_jax.config.files import load_config, save_config
 from sleeplm_jax.errors import ConfigError
 from sleeplm_jax.models.build import create, with_vocabulary
 from sleeplm_jax.parallel.rules import path_of
