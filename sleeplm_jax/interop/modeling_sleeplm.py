@@ -525,12 +525,21 @@ class SleepLM(nn.Module):
 
     @classmethod
     def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> SleepLM:
-        """The model in a folder, in evaluation mode."""
+        """The model in a folder, in evaluation mode.
+
+        Raises OSError, ValueError or RuntimeError where the folder's files do not make one.
+        """
         folder = Path(folder)
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         words = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
-        with torch.device("meta"):  # the weights are read, not drawn
-            model = cls(config, Vocabulary(words))
+        try:
+            with torch.device("meta"):  # the weights are read, not drawn
+                model = cls(config, Vocabulary(words))
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise ValueError(
+                f"{folder}: config.json or vocabulary.json is not as it was exported "
+                f"({type(error).__name__}: {error}); export the model anew"
+            ) from None
         weights = read_safetensors(folder / "model.safetensors")
         model.load_state_dict(weights, strict=True, assign=True)
         return model.to(device).eval()

@@ -137,6 +137,23 @@ def test_damaged_files_are_told_in_one_line(exported, tmp_path):
     assert "No such file" in told and "\n" not in told
 
 
+@pytest.mark.parametrize("change", [
+    lambda config: config["model"].pop("encoder"),
+    lambda config: config["model"]["encoder"].update(pool="none"),
+    lambda config: config["model"].update(spec=[]),
+    lambda config: config.clear(),
+])
+def test_a_changed_config_is_one_line(exported, change, tmp_path):
+    from sleeplm_jax.interop import modeling_sleeplm
+
+    own = shutil.copytree(exported, tmp_path / "own")
+    config = json.loads((own / "config.json").read_text())
+    change(config)
+    (own / "config.json").write_text(json.dumps(config))
+    told = modeling_sleeplm.main([str(own)])
+    assert "is not as it was exported" in told and "\n" not in told
+
+
 @pytest.mark.parametrize("kind", [
     "brain", "brain+heart", "brain+brain", "brain+heart+stage_event", "brain+", "", "dreams",
 ])

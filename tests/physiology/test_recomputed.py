@@ -15,7 +15,8 @@ from sleeplm_jax.recordings.prepare import prepare_night
 from sleeplm_jax.recordings.simulator import simulate_night
 from sleeplm_jax.recordings.trim import Trim
 
-from .recomputation import RECOMPUTED, read_edf
+from .recomputation import RECOMPUTED
+from .recomputation_signals import read_edf
 from .waves import pink
 
 DOCS = Path(__file__).parents[2] / "docs" / "captions.md"
