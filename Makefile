@@ -42,7 +42,7 @@ test: $(VENV)/.ready-dev  ## the default tests
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.ready-dev  ## the slow tests
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready-dev  ## ruff
 	$(BIN)/ruff check .

@@ -1,5 +1,7 @@
 """The one error that a user's input can cause: a line naming file, finding and remedy."""
 
+import os
+
 
 class UserError(Exception):
     """Something in the user's input stops the work; the message is one line a person can act on.
@@ -16,6 +18,22 @@ class UserError(Exception):
 
     def __reduce__(self):  # survives the way back from a worker process
         return type(self), (self.where, self.finding, self.remedy)
+
+
+def as_user_error(error: UserError | OSError | MemoryError) -> UserError:
+    """What no command expected of the disk (full, read-only, not a folder) or of memory."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, MemoryError):
+        return UserError(
+            "memory", "is not enough for this",
+            "close other programs, give fewer --workers or a shorter recording",
+        )
+    return UserError(
+        os.fsdecode(error.filename) if error.filename is not None else "the disk",
+        f"cannot be read or written ({error.strerror or type(error).__name__})",
+        "check the path, its permissions and the space left",
+    )
 
 
 class RecordingError(UserError):

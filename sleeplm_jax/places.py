@@ -11,12 +11,14 @@ import contextlib
 import errno
 import fnmatch
 import io
+import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from sleeplm_jax.errors import UserError
 
@@ -25,6 +27,13 @@ _ROOTED = ("file", "local")  # protocols whose paths begin with a slash
 # Which package brings a protocol that fsspec knows and does not hold itself.
 _PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "s3a": "s3fs", "abfs": "adlfs",
              "az": "adlfs", "abfss": "adlfs"}  # fmt: skip
+_CREDENTIALS = dict.fromkeys(
+    ("s3", "s3a"), "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile in ~/.aws, or a role"
+) | dict.fromkeys(
+    ("gs", "gcs"), "`gcloud auth application-default login`, or GOOGLE_APPLICATION_CREDENTIALS"
+)
+PAUSES = (1, 5, 20, 60, 180, 300)  # seconds before a store that cannot be reached is asked again
+_T = TypeVar("_T")
 
 
 class RemotePath:
@@ -150,6 +159,33 @@ class RemotePath:
         with self._reached():
             self._store.put_file(str(source), self.path)
 
+    def send(self, sources: dict[str, Path]) -> None:
+        """Puts files of this machine below this folder, many at a time: name -> file."""
+        names = sorted(sources)
+        with self._reached():
+            if names:
+                self._store.put([str(sources[name]) for name in names],
+                                [f"{self.path}/{name}" for name in names])
+
+    def bring(self, targets: dict[str, Path]) -> None:
+        """Fetches files from below this folder, many at a time: name -> file of this machine."""
+        names = sorted(targets)
+        for folder in {target.parent for target in targets.values()}:
+            folder.mkdir(parents=True, exist_ok=True)
+        with self._reached():
+            if names:
+                self._store.get([f"{self.path}/{name}" for name in names],
+                                [str(targets[name]) for name in names])
+
+    def move(self, target: RemotePath) -> None:
+        """Moves a folder within its store: each file is copied, then deleted."""
+        with self._reached():
+            self._store.invalidate_cache()
+            found = self._store.find(self.path)
+            ends = [_bare(name)[len(_bare(self.path)):] for name in found]
+            self._store.copy(found, [target.path + end for end in ends])
+        self.remove()
+
     def remove(self) -> None:
         """Deletes a folder and what is in it; nothing where there is none."""
         with self._reached(), contextlib.suppress(FileNotFoundError):
@@ -179,8 +215,18 @@ class RemotePath:
             said = " ".join(str(error).split())[:160]
             raise UserError(
                 self, f"cannot be reached ({type(error).__name__}: {said})",
-                "check the address, your credentials and the network",
+                self._remedy(error),
             ) from error
+
+    def _remedy(self, error: Exception) -> str:
+        kind = f"{type(error).__name__} {error}"
+        if re.search("Connect|Endpoint|DNS|Timeout|resolve", kind):
+            return "see to the network, or correct the endpoint that your settings name"
+        refused = isinstance(error, PermissionError) or re.search(
+            "Credential|Token|Refresh|Anonymous|Forbidden|Unauthorized|AccessDenied|40[13]", kind)
+        if refused and self.protocol in _CREDENTIALS:
+            return f"give credentials that may do this: {_CREDENTIALS[self.protocol]}"
+        return "check the address, your credentials and the network"
 
 
 Place = Path | RemotePath
@@ -208,6 +254,8 @@ def _store(protocol: str) -> Any:
     """fsspec's file system of a protocol; it keeps one a process and makes it anew after a fork."""
     import fsspec
 
+    for package in ("gcsfs", "s3fs"):  # what fails comes as an exception, what is tried again not
+        logging.getLogger(package).setLevel(logging.CRITICAL)
     try:
         options = {"auto_mkdir": True} if protocol in _ROOTED else {}
         return fsspec.filesystem(protocol, **options)
@@ -222,6 +270,19 @@ def _store(protocol: str) -> Any:
             f"{protocol}://", "is no protocol that fsspec knows",
             "give a folder, or an address as gs://bucket/folder or s3://bucket/folder",
         ) from None
+
+
+def persistently(act: Callable[[], _T]) -> _T:
+    """`act()`, again after pauses where a store cannot be reached; its last refusal is raised.
+
+    For work that goes on for days: a store may be away for minutes.
+    """
+    for pause in PAUSES:
+        try:
+            return act()
+        except UserError:
+            time.sleep(pause)
+    return act()
 
 
 def _last(name: str) -> str:

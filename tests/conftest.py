@@ -17,11 +17,11 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["tests.fixtures_archives", "tests.fixtures_corpus", "tests.fixtures_run",
-                  "tests.fixtures_simulator"]
+                  "tests.fixtures_simulator", "tests.fixtures_stores"]
 
 
 def pytest_addoption(parser):
-    parser.addoption("--fuzz-cases", type=int, default=3000, help="damaged files to read")
+    parser.addoption("--fuzz-cases", type=int, default=2000, help="damaged files to read")
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "sleeplm_jax"
 # In the order of the flow; a room may import only rooms before it.
 ROOMS = ["errors", "places", "files", "config", "parallel", "recordings", "physiology", "captions",
-         "corpus", "models", "objectives", "checkpoints", "inference", "evaluation", "training",
-         "interop", "scaling", "reports", "cli"]
+         "corpus", "models", "objectives", "depot", "checkpoints", "inference", "evaluation",
+         "training", "interop", "scaling", "reports", "cli"]
 DOORS = {
     "edfio": {"recordings"}, "mne": {"recordings"}, "wfdb": {"recordings"}, "h5py": {"recordings"},
     "sleepecg": {"physiology"}, "yasa": {"physiology"}, "neurokit2": {"physiology"},

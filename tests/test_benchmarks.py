@@ -37,6 +37,7 @@ def test_both_sides_take_the_same_training_steps(tmp_path):
         assert side["samples_s"] > 0 and side["peak_bytes"] > 10**8
 
 
+@pytest.mark.slow
 def test_both_sides_write_the_same_captions(tmp_path):
     done = run("model_captioning", *SMALL, "--tokens", "8", "--epochs", "3", "--json",
                str(tmp_path / "f.json"), SLEEPLM_TORCH="")

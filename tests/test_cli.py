@@ -11,7 +11,7 @@ from sleeplm_jax.config import SLEEPLM_CHANNELS
 
 def test_every_command_explains_itself(capsys):
     for command in ("simulate", "inspect", "prepare", "tokenizer", "train", "evaluate", "describe",
-                    "caption"):
+                    "caption", "runs"):
         with pytest.raises(SystemExit) as stopped:
             main([command, "--help"])
         assert stopped.value.code == 0

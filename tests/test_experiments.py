@@ -23,7 +23,8 @@ from sleeplm_jax.errors import ConfigError
 from sleeplm_jax.models.build import create, parameter_count, with_vocabulary
 
 ROOT = Path(__file__).parents[1]
-EXPERIMENTS = sorted((ROOT / "experiments").glob("*.py"))
+EXPERIMENTS = [*sorted((ROOT / "experiments").glob("*.py")),
+               ROOT / "experiments" / "ablations" / "recipe.py"]
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
@@ -90,6 +91,9 @@ def test_a_broken_experiment_file_is_one_line(tmp_path, source, finding):
         ({"data": {"dropout_keep": ["C3,C9"]}}, "data.dropout_keep"),
         ({"data": {"mask_artefacts": ["flat", "noise"]}}, "data.mask_artefacts"),
         ({"objective": {"contrastive": 0, "caption": 0, "reconstruction": 0}}, "objective"),
+        ({"profile_steps": [5]}, "profile_steps"),
+        ({"profile_steps": [0, 3]}, "profile_steps"),
+        ({"profile_steps": [9, 3]}, "profile_steps"),
     ],
 )
 def test_values_that_cannot_work_name_their_field(change, field):

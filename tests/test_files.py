@@ -2,12 +2,14 @@
 
 import json
 import os
+import time
 import uuid
 from pathlib import Path
 
 import pytest
 
 from sleeplm_jax import files, places
+from sleeplm_jax.errors import UserError
 from sleeplm_jax.places import RemotePath, place
 
 
@@ -92,3 +94,99 @@ def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             files.write_atomically(path, b"new")
     assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_rows_grow_and_a_resumed_run_keeps_those_before_it(folder):
+    path = folder / "run" / "metrics.jsonl"
+    assert files.read_rows(path) == []
+    first = files.RowFile(path)
+    for step in (1, 2, 3):
+        first.append({"step": step, "loss": 0.1 + step})
+    first.flush()
+    assert [row["step"] for row in files.read_rows(path)] == [1, 2, 3]
+    before = path.read_bytes().splitlines(keepends=True)
+    first.append({"step": 4})  # and the process is killed in the middle of a row
+    first.flush()
+    files.write_atomically(path, path.read_bytes()[:-4])
+    assert [row["step"] for row in files.read_rows(path)] == [1, 2, 3]
+    second = files.RowFile(path, keep=lambda row: row["step"] <= 2)
+    second.append({"step": 3, "again": True})
+    second.close()
+    first.close() if isinstance(path, Path) else first._end.set()
+    assert path.read_bytes().splitlines(keepends=True)[:2] == before[:2]  # byte for byte
+    assert files.read_rows(path)[2:] == [{"step": 3, "again": True}]
+
+
+def test_rows_of_a_store_go_there_by_themselves():
+    path = place(f"memory://bucket/{uuid.uuid4().hex}/rows.jsonl")
+    rows = files.RowFile(path, seconds=0.02)
+    rows.append({"step": 1})
+    deadline = time.monotonic() + 10
+    while not files.read_rows(path) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert files.read_rows(path) == [{"step": 1}]
+    slow = files.RowFile(path, seconds=1000)
+    slow.append({"step": 2})
+    assert files.read_rows(path) == [{"step": 1}]  # what a kill would lose
+    slow.close()
+    assert files.read_rows(path) == [{"step": 1}, {"step": 2}]
+    rows._end.set()
+
+
+def test_rows_wait_for_a_store_that_is_away(monkeypatch):
+    path = place(f"memory://bucket/{uuid.uuid4().hex}/rows.jsonl")
+    monkeypatch.setattr(places, "PAUSES", (0, 0))
+    original, calls = RemotePath.write_bytes, []
+
+    def refuse(self, data):
+        calls.append(self)
+        if len(calls) % 3:
+            raise UserError(self, "cannot be reached", "wait")
+        original(self, data)
+
+    monkeypatch.setattr(RemotePath, "write_bytes", refuse)
+    rows = files.RowFile(path, seconds=1000)
+    rows.append({"step": 1})
+    rows.flush()
+    assert files.read_rows(path) == [{"step": 1}] and len(calls) == 3
+    monkeypatch.setattr(places, "PAUSES", (0,))
+    rows.append({"step": 2})
+    with pytest.raises(UserError):  # away for longer
+        rows.flush()
+    rows.flush()  # what was refused is not forgotten
+    assert files.read_rows(path) == [{"step": 1}, {"step": 2}]
+    rows.close()
+
+
+def test_what_a_library_writes_is_copied_when_it_changed(folder):
+    copy = files.FolderCopy(folder / "board", seconds=0)
+    (copy.path / "sub").mkdir(parents=True)
+    (copy.path / "sub" / "events").write_bytes(b"one")
+    copy.send()
+    if copy._sender is not None:
+        copy._sender.join()
+    assert (folder / "board" / "sub" / "events").read_bytes() == b"one"
+    (copy.path / "sub" / "events").write_bytes(b"one, two")
+    copy.close()
+    assert (folder / "board" / "sub" / "events").read_bytes() == b"one, two"
+    assert isinstance(folder, Path) or not copy.path.exists()
+
+
+def test_a_folder_is_made_and_proves_that_it_can_be_written(folder, monkeypatch):
+    files.make_folder(folder / "new")
+    assert list((folder / "new").iterdir()) == []
+
+    def refuse(path, data):
+        raise UserError(path, "cannot be reached (Forbidden)", "give credentials")
+
+    monkeypatch.setattr(files, "write_atomically", refuse)
+    with pytest.raises(UserError) as caught:
+        files.make_folder(folder / "new")
+    assert caught.value.where == str(folder / "new")  # not the file it tried with
+
+
+def test_a_folder_that_cannot_be_made_here_is_no_matter_of_buckets(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OSError) as caught:
+        files.make_folder(tmp_path / "file" / "runs")
+    assert "bucket" not in str(caught.value)

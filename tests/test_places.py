@@ -1,6 +1,5 @@
 """Addresses, and what is said where a store cannot be reached."""
 
-import builtins
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 
 from sleeplm_jax import files
 from sleeplm_jax.errors import UserError
-from sleeplm_jax.places import place
+from sleeplm_jax.places import RemotePath, place
 
 
 def test_addresses_survive_being_made_a_path():
@@ -24,19 +23,28 @@ def test_addresses_survive_being_made_a_path():
 
 
 def test_a_protocol_without_its_package_is_one_line(monkeypatch):
-    real = builtins.__import__
+    from fsspec.registry import _registry
 
-    def absent(name, *arguments, **named):
-        if name.split(".")[0] in ("gcsfs", "s3fs"):
-            raise ImportError(name)
-        return real(name, *arguments, **named)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
+    for protocol in ("gs", "s3"):  # as if none had been used yet
+        monkeypatch.delitem(_registry, protocol, raising=False)
+    for package in ("gcsfs", "s3fs"):
+        monkeypatch.setitem(sys.modules, package, None)
     for address, package in (("gs://b/c", "gcsfs"), ("s3://b/c", "s3fs")):
         with pytest.raises(UserError, match=f"needs the package {package}.*pip install {package}"):
             place(address)
     with pytest.raises(UserError, match="no protocol that fsspec knows"):
         place("nonsense://b/c")
+
+
+@pytest.mark.parametrize(("error", "remedy"), [
+    (type("NoCredentialsError", (Exception,), {})("Unable to locate"), "AWS_ACCESS_KEY_ID"),
+    (PermissionError("Forbidden"), "AWS_ACCESS_KEY_ID"),
+    (type("EndpointConnectionError", (Exception,), {})("Could not connect"), "network"),
+    (TimeoutError(), "network"),
+    (RuntimeError("odd"), "check the address"),
+])
+def test_a_remedy_fits_what_a_store_said(error, remedy):
+    assert remedy in RemotePath("s3", "b/c")._remedy(error)
 
 
 def test_what_a_store_says_is_one_line_with_the_address(monkeypatch):

@@ -26,16 +26,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-# Dense bfloat16 products with float32 sums, FLOP/s, by what the device calls itself; the first that
-# fits. Hopper, A100, L40S, B200: torchtitan's table (github.com/pytorch/torchtitan,
-# torchtitan/tools/utils.py), which names NVIDIA's data sheets; H100 SXM and H200 also
-# glennklockwood.com/garden/processors/h100. A device that is not here has no MFU.
-PEAKS = (
-    ("H100 NVL", 835e12), ("H100 PCIe", 756e12), ("H100", 989e12), ("H200", 989e12),
-    ("A100", 312e12), ("B200", 2.25e15), ("L40S", 362e12),
-)
-
-
 START_SHARE = 0.75  # of the time that sides side by side may take to get ready
 
 
@@ -48,13 +38,6 @@ class Side:
     run: Callable[[str], dict]  # a case -> what is to be told beside its seconds
     about: dict = dataclasses.field(default_factory=dict)
     peak_bytes: Callable[[], int] | None = None  # of the device; None: of the process
-
-
-def peak_flops(device: str, dtype: str) -> float | None:
-    """FLOP/s that MFU is a share of; None where it is not known."""
-    if dtype != "bfloat16":
-        return None
-    return next((flops for name, flops in PEAKS if name in device), None)
 
 
 # ---- In a side's process

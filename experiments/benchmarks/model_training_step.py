@@ -21,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sleeplm_jax.parallel.peaks import peak_flops
+
 sys.path.insert(0, str(Path(__file__).parent))
 import model_sides as sides  # noqa: E402
 
@@ -187,7 +189,7 @@ def report(options, found: dict) -> dict:
     """Prints the table; what --json writes."""
     first = found.get("ours", {}).get("about", {})
     work = 3 * first.get("flops_sample", 0) * options.batch
-    peak = sides.peak_flops(first.get("device", ""), options.dtype)
+    peak = peak_flops(first.get("device", ""), options.dtype)
     samples = options.batch * options.steps
     if first:
         print(f"{first['parameters']:,} parameters, {work / 1e9:,.4g} GFLOP a step, "

@@ -105,11 +105,9 @@ def validate(record: dict, where: object = "record") -> None:
         )
 
 
-# {kind: {channel: the name its measurements stand under}}.
-_SPOKEN = {
-    kind: {channel: spoken_as(channel) for channel in channels}
-    for kind, channels in KIND_CHANNELS.items()
-}
+# {channel: the name its measurements stand under}, {that name: its kind}.
+_SPOKEN = {c: spoken_as(c) for channels in KIND_CHANNELS.values() for c in channels}
+_KIND = {_SPOKEN[c]: kind for kind, channels in KIND_CHANNELS.items() for c in channels}
 
 
 def _round(value: float, decimals: int) -> float | int:
@@ -141,7 +139,16 @@ def stated(
         record = grounded_for(record, spec.channels, spec.rate)
     if kind == "stage_event":
         return _stated_events(record)
-    return _stated_channels(record, kind)
+    return _stated_channels(record, (kind,))[kind]
+
+
+def stated_kinds(record: dict, level: str | None = None) -> dict[str, dict | None]:
+    """What `stated` gives for each kind with `spec` None, of one walk through the record."""
+    contents = _stated_channels(record, tuple(KIND_CHANNELS))
+    contents["stage_event"] = _stated_events(record)
+    if level is not None:
+        contents = {kind: at_level(content, kind, level) for kind, content in contents.items()}
+    return contents
 
 
 def _stated_events(record: dict) -> dict | None:
@@ -162,13 +169,12 @@ def _stated_events(record: dict) -> dict | None:
     }
 
 
-def _stated_channels(record: dict, kind: str) -> dict | None:
-    mine, spoken = KIND_CHANNELS[kind], _SPOKEN[kind]
+def _stated_channels(record: dict, kinds: tuple[str, ...]) -> dict[str, dict | None]:
     channels: dict[str, dict] = {}
     stood_in, stand_ins = set(), set(record["stand_ins"])
-    for m in record["measurements"]:  # a loader comes here four times a sample
+    for m in record["measurements"]:  # a loader comes here fifty times a sample
         channel = m["channel"]
-        name = spoken.get(channel)
+        name = _SPOKEN.get(channel)
         if name is None:
             continue
         feature, value = m["feature"], m["value"]
@@ -179,6 +185,8 @@ def _stated_channels(record: dict, kind: str) -> dict | None:
             value = round(value) if decimals == 0 else _round(value, decimals)
         said = channels.get(name)
         if said is None:
+            if _KIND[name] not in kinds:
+                continue
             said = channels[name] = {}
         if stand_ins and stand_ins.intersection(CHANNEL_PAIRS.get(channel, (channel,))):
             stood_in.add(name)
@@ -186,28 +194,37 @@ def _stated_channels(record: dict, kind: str) -> dict | None:
             start, end = m["interval"]
             if feature in SIGNED:
                 feature, value = SIGNED[feature][value > 0], abs(value)
-            said.setdefault(feature, []).append([value, _round(start, 0), _round(end, 0)])
+            said.setdefault(feature, []).append([value, round(start), round(end)])
         else:
             said[feature] = value
-    for said in channels.values():
+    contents: dict[str, dict | None] = dict.fromkeys(kinds)
+    for name in sorted(channels):
+        said = channels[name]
         if 0 in said.values():
             _without_zeros(said)
-    channels = {name: said for name, said in channels.items() if said}
-    if not channels:
-        return None
-    for said in channels.values():
+        if not said:
+            continue
         for value in said.values():
             if isinstance(value, list) and len(value) > 1:
                 value.sort(key=lambda stretch: stretch[1:])
+        content = contents[_KIND[name]]
+        if content is None:
+            content = contents[_KIND[name]] = {"channels": {}, "missing": [], "stand_ins": []}
+        content["channels"][name] = said
+        if name in stood_in:
+            content["stand_ins"].append(name)
+    if record["missing"]:
+        for kind, content in contents.items():
+            if content is not None:
+                content["missing"] = _missing(record["missing"], kind, content["channels"])
+    return contents
+
+
+def _missing(missing: list[str], kind: str, said: dict) -> list[str]:
+    """Channels of `kind` that are missing, sorted, of which nothing is said either."""
     # An absent heart-rate channel is no loss while the ECG gives the rate.
-    missing = [c for c in mine if c in record["missing"] and c != "HR" and c not in channels]
-    if "heart" in channels:
-        missing = [c for c in missing if c != "ECG"]
-    return {
-        "channels": dict(sorted(channels.items())),
-        "missing": sorted(missing),
-        "stand_ins": sorted(stood_in & channels.keys()),
-    }
+    names = [c for c in KIND_CHANNELS[kind] if c in missing and c != "HR" and c not in said]
+    return sorted(c for c in names if c != "ECG" or "heart" not in said)
 
 
 def _without_zeros(said: dict) -> None:
@@ -220,13 +237,17 @@ def _without_zeros(said: dict) -> None:
             del said[feature]
 
 
-def caption_keys(record: dict, spec: SignalSpec | None = SLEEPLM_INPUT) -> np.ndarray:
+def caption_keys(
+    record: dict, spec: SignalSpec | None = SLEEPLM_INPUT, level: str | None = None
+) -> np.ndarray:
     """Keys of a record's captions: int32 [len(CAPTION_KINDS)], 0 where there is no caption.
 
     Two epochs have equal keys of a kind exactly when their captions of that kind state the same
     (up to collisions of a 32-bit hash: 1 in 4e9 per pair).
     """
-    return keys_of({kind: stated(record, kind, spec) for kind in CAPTION_KINDS})
+    if spec is not None:
+        record = grounded_for(record, spec.channels, spec.rate)
+    return keys_of(stated_kinds(record, level))
 
 
 def keys_of(contents: dict[str, dict | None]) -> np.ndarray:

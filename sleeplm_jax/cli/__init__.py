@@ -16,9 +16,10 @@ from sleeplm_jax.cli.model_show import model_list, model_show
 from sleeplm_jax.cli.models import describe, evaluate, train, train_with
 from sleeplm_jax.cli.montages import montage_check, montage_list, montage_report
 from sleeplm_jax.cli.recordings import fetch, inspect, simulate
-from sleeplm_jax.errors import Interrupted, UserError
+from sleeplm_jax.cli.runs import runs, runs_compare
+from sleeplm_jax.errors import Interrupted, UserError, as_user_error
 
-COMMANDS = (simulate, fetch, inspect, prepare, quality, tokenizer, train, evaluate, describe,
+COMMANDS = (simulate, fetch, inspect, prepare, quality, tokenizer, train, runs, evaluate, describe,
             caption, export)
 # `sleeplm NAME COMMAND`: what is said of NAME, and its commands.
 GROUPS = {
@@ -50,6 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if arguments[:1] == ["train"] and len(arguments) > 1 and arguments[1][:1] != "-":
             return train_with(arguments[1:])
+        if arguments[:2] == ["runs", "compare"]:  # beside `runs FOLDER`, as tyro has no default
+            return tyro.cli(runs_compare, args=arguments[2:], prog="sleeplm runs compare")
         app = tyro.extras.SubcommandApp()
         for command in COMMANDS:
             app.command(command)
@@ -75,16 +78,6 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # `sleeplm inspect ... | head`: the reader has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except MemoryError:
-        print("sleeplm: memory: is not enough for this; close other programs, give fewer --workers "
-              "or a shorter recording", file=sys.stderr)
-        return 2
-    except OSError as error:  # what no command expected of the disk: full, read-only, not a folder
-        where = error.filename if error.filename is not None else "the disk"
-        finding = error.strerror or type(error).__name__
-        mistake = UserError(
-            os.fsdecode(where), f"cannot be read or written ({finding})",
-            "check the path, its permissions and the space left",
-        )
-        print(f"sleeplm: {mistake}", file=sys.stderr)
+    except (OSError, MemoryError) as error:
+        print(f"sleeplm: {as_user_error(error)}", file=sys.stderr)
         return 2

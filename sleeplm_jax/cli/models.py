@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Optional
 
 import tyro
 
-from sleeplm_jax.cli.saying import PathArgument, console, quarters, say, whole_number
+from sleeplm_jax.cli.saying import PathArgument, console, quarters, say, screen, whole_number
 from sleeplm_jax.errors import UserError
 
 
@@ -32,14 +33,17 @@ def train_with(arguments: list[str]) -> int:
         type(default), default=default, args=arguments[1:], prog=f"sleeplm train {arguments[0]}",
         description="Fields of the experiment, with the values this file gives them.",
     )
+    from sleeplm_jax.config.validation import validate
     from sleeplm_jax.parallel.processes import connect, leaving
 
+    validate(config)
     # Before anything of JAX; what follows runs alike in every process of the training.
-    rank = connect(say)
+    rank = connect(say, start_timeout=config.start_timeout, heartbeat=config.heartbeat)
     with leaving():
+        from sleeplm_jax.reports.pictures import draw
         from sleeplm_jax.training.loop import train as run
 
-        folder = run(config, say)
+        folder = run(config, screen(), functools.partial(draw, config.model.spec))
         if rank == 0:
             say(f"done: {folder}")
     return 0

@@ -66,10 +66,17 @@ class DataConfig:
     """Where samples come from and how they are drawn."""
 
     corpus: str = "corpora/quickstart"  # folder that `sleeplm prepare` wrote
+    # Several corpora in its place, each with its share of the samples: "corpora/shhs=0.7",
+    # "corpora/mesa=0.3" (docs/loading.md).
+    mixture: tuple[str, ...] = ()
+    tokenizer: str = ""  # folder whose tokenizer is used (a corpus, a run); empty: the corpus' own
     batch_size: int = 64  # global
     text_length: int = 96  # tokens, bos and eos included
     captions: CaptionMix = CaptionMix()
     style: Literal["default", "sleeplm"] = "default"  # of the captions' words (docs/captions.md)
+    # What the captions say of all that is measured (docs/captions.md, Levels): numbers of the whole
+    # epoch, changes with times, or words (among them the stage); all: everything but those words.
+    level: Literal["all", "statistical", "structural", "semantic"] = "all"
     # Captions also state what the input does not show (SpO2, limb movements, a dropped channel), as
     # the published model's do. For comparison only: it teaches to invent.
     ungrounded: bool = False
@@ -78,14 +85,19 @@ class DataConfig:
     # Montages that a sample may be cut down to in place of a random subset, each a
     # comma-separated list of channels ("C4", "EOG-L,EOG-R,C3"); empty: random subsets.
     dropout_keep: tuple[str, ...] = ()
-    # Standard deviation of the log of a random gain per channel and sample. A night's z-score
-    # depends on how much of it was spent awake and moving, so amplitude misleads across cohorts;
-    # but captions of muscle tone and breath amplitude speak of it, hence 0 by default.
+    # Standard deviation of the log of a random gain per channel and sample, of channels of which
+    # the text states no size (docs/loading.md). A night's z-score depends on how much of it was
+    # spent awake and moving, so amplitude misleads across cohorts.
     gain_jitter: float = 0.0
+    # Largest shift in time, s, of samples whose text is of stage and events (docs/loading.md).
+    time_shift: float = 0.0
     # A channel that carries one of these artefacts (of ARTEFACTS) is no input in that epoch, and
     # nothing is said of it. Movement and mains stay: they are what recordings look like.
     mask_artefacts: tuple[str, ...] = ("flat", "lead_off", "dropout")
     workers: int = 2  # loader threads
+    # Loader processes in place of threads, for steps that need more samples a second than one core
+    # makes (docs/loading.md); 0: threads.
+    processes: int = 0
     prefetch: int = 8  # batches
 
 
@@ -160,6 +172,8 @@ class ModelConfig:
     vocab_size: int = 0  # 0: taken from the corpus' tokenizer when the run starts
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "full", "dots"] = "none"
+    # The encoder's tokens are split over mesh.tensor between its blocks: for windows of hours.
+    split_tokens: bool = False
     # Which kernel attends; auto takes the fastest that this machine's devices can run.
     attention: Literal["auto", "reference", "blockwise", "cudnn", "splash"] = "auto"
 
@@ -207,6 +221,9 @@ class OptimizerConfig:
     beta2: float = 0.98
     momentum: float = 0.95  # muon's, for the matrices it orthogonalises; the rest is AdamW's
     clip_norm: float = 1.0
+    # Decay of a running mean of the parameters, kept beside them: what held-out losses and
+    # inference then read. 0: none.
+    ema: float = 0.0
     groups: tuple[ParameterGroup, ...] = ()
 
 
@@ -230,20 +247,46 @@ class RunConfig:
     steps: int = 1000
     # In place of steps: "20 passes", "2e6 samples", "5000 hours" of sleep, "3000 steps".
     duration: str = ""
-    # Run folder whose parameters training starts from (of the same model and tokenizer: an imported
-    # one, or one to train on); empty: drawn anew.
+    # Run folder whose parameters training starts from (docs/checkpoints.md); empty: drawn anew.
     start_from: str = ""
+    # What of it is called otherwise here, "old=new" (regular expressions of parameter paths);
+    # "decoder/.*=" leaves out what it holds, to be drawn anew.
+    start_from_map: tuple[str, ...] = ()
+    # Go on with another corpus or tokenizer than the run's checkpoints are of.
+    allow_other_data: bool = False
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     mesh: MeshConfig = MeshConfig()
+    # Parts that a batch is taken in, one after the other, to save memory; the losses are the whole
+    # batch's, so the result is the same to float32 rounding.
+    micro_batches: int = 1
+    # An update whose loss or gradient is no finite number is left out. Then: go on, or stop.
+    bad_step: Literal["skip", "stop"] = "skip"
+    # A loss above this many times the running mean is bad too; 0: none is.
+    spike_factor: float = 0.0
     log_every: int = 10  # steps
     eval_every: int = 250  # steps between held-out evaluations
     eval_samples: int = 1024  # of the validation split, always the same ones
     checkpoint_every: int = 250  # steps
     keep_checkpoints: int = 2  # latest ones, besides the best
+    keep_every: int = 0  # steps whose multiples' checkpoints stay for ever; 0: none
+    checkpoint_minutes: float = 15.0  # age of the last one that brings a temporary one; 0: none
     tensorboard: bool = True
+    # When nothing moved for so long (no step, no held-out batch, no byte of a checkpoint), stacks
+    # are written and the process ends with status 124; 0: never.
+    watchdog_minutes: float = 30.0
+    # Of several processes: seconds for all to come, and without a sign of life from one of them
+    # before the others end.
+    start_timeout: float = 300.0
+    heartbeat: int = 100
+    # Project of Weights & Biases that metrics are sent to; empty: nothing leaves the machine.
+    wandb: str = ""
+    profile_steps: tuple[int, ...] = ()  # first and last step to profile, counted from 1
+    # Folder that keeps compiled programs for the next start; empty: the user's cache folder, or of
+    # several processes one beside the runs; "off": none.
+    compile_cache: str = ""
 
     @property
     def folder(self) -> str:

@@ -13,7 +13,7 @@ from sleeplm_jax.errors import ConfigError
 
 POSITIVE = (
     "steps", "log_every", "eval_every", "eval_samples", "checkpoint_every", "keep_checkpoints",
-    "data.batch_size", "data.workers", "data.prefetch",
+    "micro_batches", "start_timeout", "data.batch_size", "data.workers", "data.prefetch",
     "model.spec.rate", "model.spec.seconds", "model.embed_dim", "model.reconstruction_width",
     "model.encoder.width", "model.encoder.depth", "model.encoder.heads",
     "model.encoder.mlp_ratio", "model.encoder.patch_channels", "model.encoder.patch_samples",
@@ -23,8 +23,9 @@ POSITIVE = (
     "objective.vocabulary_chunk", "optimizer.learning_rate", "optimizer.clip_norm",
 )  # fmt: skip
 NOT_NEGATIVE = (
-    "seed", "model.vocab_size", "model.encoder.stem_width", "optimizer.warmup_steps",
-    "optimizer.weight_decay", "objective.z_loss",
+    "seed", "data.processes", "data.time_shift", "model.vocab_size", "model.encoder.stem_width",
+    "optimizer.warmup_steps", "optimizer.weight_decay", "objective.z_loss", "keep_every",
+    "checkpoint_minutes", "spike_factor", "watchdog_minutes",
 )  # fmt: skip
 SHARES = (
     "data.pair_probability", "data.channel_dropout", "objective.label_smoothing",
@@ -57,6 +58,13 @@ def validate(config: RunConfig) -> RunConfig:
         config.name not in ("", ".", "..") and "/" not in config.name,
         "name", f"is {config.name!r}", "give a folder name without slashes",
     )
+    profiled = config.profile_steps
+    need(
+        not profiled or (len(profiled) == 2 and 1 <= profiled[0] <= profiled[1]),
+        "profile_steps", f"is {profiled}", "give the first and the last step, or nothing",
+    )
+    # JAX asks every half of it, and a busy host answers a second late.
+    need(config.heartbeat >= 5, "heartbeat", f"is {config.heartbeat} s", "give 5 or more seconds")
     need(data.text_length >= 8, "data.text_length", f"is {data.text_length}", "give 8 or more")
     need(
         len(set(spec.channels)) == len(spec.channels) > 0,
@@ -80,8 +88,23 @@ def validate(config: RunConfig) -> RunConfig:
         )
     validate_model(model, config.objective, need)
     need(
+        data.batch_size % config.micro_batches == 0, "micro_batches",
+        f"{config.micro_batches} do not divide data.batch_size {data.batch_size}", "use a divisor",
+    )
+    need(
+        config.spike_factor == 0 or config.spike_factor > 1, "spike_factor",
+        f"is {config.spike_factor}", "give more than 1 (such as 3), or 0 for none",
+    )
+    need(0 <= config.optimizer.ema < 1, "optimizer.ema", f"is {config.optimizer.ema}",
+         "give a decay below 1 (such as 0.999), or 0 for none")
+    need(
         sum(data.captions.weights()) > 0 and min(data.captions.weights()) >= 0,
         "data.captions", f"weights {data.captions.weights()}", "give at least one positive weight",
+    )
+    step = 0.5 if spec.rate % 2 == 0 else 1.0  # corpus.random_maps: whole samples and tenths of s
+    need(
+        data.time_shift == 0 or step <= data.time_shift < spec.seconds, "data.time_shift",
+        f"is {data.time_shift} s", f"give 0, or from {step} s to less than {spec.seconds} s",
     )
     need(
         0 <= data.gain_jitter <= 2, "data.gain_jitter", f"is {data.gain_jitter}",
@@ -94,6 +117,20 @@ def validate(config: RunConfig) -> RunConfig:
         min(weights) >= 0 and max(weights) > 0,
         "objective", f"weights {weights}", "give weights >= 0, at least one of them positive",
     )
+    need(
+        config.keep_every % config.checkpoint_every == 0, "keep_every",
+        f"{config.keep_every} is no multiple of checkpoint_every {config.checkpoint_every}",
+        "give a multiple, or 0 to keep none for ever",
+    )
+    for given in config.start_from_map:
+        old, sign, _ = given.partition("=")
+        try:
+            re.compile(old)
+        except re.error as error:
+            need(False, "start_from_map", f"{old!r} is no regular expression ({error})",
+                 "correct it")
+        need(bool(old and sign), "start_from_map", f"{given!r} is not \"old=new\"",
+             "give a path's old and new name; \"old=\" leaves it out")
     for group in config.optimizer.groups:
         try:
             re.compile(group.pattern)

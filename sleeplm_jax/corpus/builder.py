@@ -153,10 +153,3 @@ def _examples(night: NightFile) -> Iterator[dict]:
             "cohort": night.cohort,
             "epoch": int(epoch),
         }
-
-
-def open_shards(folder: Path, split: str) -> Any:
-    """The TFDS data source of `split` in a folder that `pack` returned."""
-    import tensorflow_datasets as tfds
-
-    return tfds.builder_from_directory(folder).as_data_source(split)

@@ -9,15 +9,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 
-from sleeplm_jax.corpus.builder import open_shards
 from sleeplm_jax.corpus.fingerprints import SignalsHash, epoch_print, shared_prints
 from sleeplm_jax.corpus.manifest import Corpus, read_manifest
 from sleeplm_jax.corpus.nightfile import CODES, dequantise
 from sleeplm_jax.corpus.progress import Progress
+from sleeplm_jax.corpus.shards import Shards
 from sleeplm_jax.corpus.splits import family, family_of_people, person
 from sleeplm_jax.corpus.tokenizer import ABOUT, Tokenizer, retrained
 from sleeplm_jax.errors import CorpusError
@@ -103,23 +102,12 @@ def _read(corpus: Corpus, progress: bool) -> list[_Night]:
     nights = []
     with Progress("checking", total, enabled=progress) as bar:
         for split in corpus.splits:
-            samples = _samples_of(open_shards(folder, split), corpus, split)
+            samples = Shards(folder, split)
             for recording, members in groupby(samples, key=lambda s: s["recording"].decode()):
                 night = _night(split, recording, members, corpus)
                 nights.append(night)
                 bar.advance(night.samples, recording)
     return nights
-
-
-def _samples_of(shards: Any, corpus: Corpus, split: str) -> Iterator[dict]:
-    for index in range(len(shards)):
-        try:
-            yield shards[index]
-        except Exception as error:  # array_record and protobuf raise what they like
-            raise CorpusError(
-                corpus.path, f"sample {index} of {split} cannot be read ({type(error).__name__})",
-                "run `sleeplm prepare` again",
-            ) from error
 
 
 def _night(split: str, recording: str, samples: Iterator[dict], corpus: Corpus) -> _Night:

@@ -83,6 +83,9 @@ class ClipTokenizer(Tokenizer):
         """None: CLIP's models were trained and are read with all their words."""
         return ()
 
+    def pieces(self) -> list[str]:
+        return [self.processor.id_to_token(i) for i in range(self.vocab_size)]
+
     def ids(self, text: str) -> list[int]:
         return self.processor.encode(cleaned(text), add_special_tokens=False).ids
 

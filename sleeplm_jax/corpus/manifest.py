@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sleeplm_jax.config import SignalSpec
-from sleeplm_jax.corpus.builder import SPLITS, open_shards
+from sleeplm_jax.corpus.builder import SPLITS
 from sleeplm_jax.corpus.selection import refuse_baseline
+from sleeplm_jax.corpus.shards import Shards
 from sleeplm_jax.errors import CorpusError
 from sleeplm_jax.files import content_sha256, copy_file, file_sha256
 from sleeplm_jax.places import Place, RemotePath, file_size, place
@@ -39,7 +40,8 @@ class Source:
 
     def __init__(self, folder: Path, split: str):
         self._folder, self._split = folder, split
-        self._shards = open_shards(folder, split)
+        self._shards = Shards(folder, split)
+        self.sizes, self.weights = (len(self._shards),), (1,)  # see order.Order
 
     def __len__(self) -> int:
         return len(self._shards)
@@ -47,13 +49,13 @@ class Source:
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
+        sample = self._shards[int(index)]
         try:
-            sample = dict(self._shards[int(index)])
             sample["record"] = json.loads(sample["record"])
-        except Exception as error:  # array_record and protobuf raise what they like
+        except ValueError as error:
             raise CorpusError(
-                self._folder, f"sample {index} of {self._split} cannot be read "
-                f"({type(error).__name__}: {error})", "run `sleeplm prepare` again",
+                self._shards.path(index), f"sample {index} of {self._split} holds a record that "
+                f"is no JSON ({error})", "run `sleeplm prepare` again",
             ) from error
         for text in ("recording", "subject", "cohort"):
             sample[text] = sample[text].decode()
@@ -163,6 +165,11 @@ class Corpus:
                 copy_file(self.path / listed["folder"] / file["name"], copy)
             except FileNotFoundError:
                 copy.unlink(missing_ok=True)
+            except OSError as error:  # of this machine: a store's own are UserErrors
+                raise CorpusError(
+                    cached, f"cannot take the shards of {self.path} ({error.strerror or error})",
+                    "free space there, or name another folder by SLEEPLM_CACHE",
+                ) from error
             if not copy.is_file() or file_sha256(copy) != file["sha256"]:
                 copy.unlink(missing_ok=True)
                 raise CorpusError(

@@ -8,6 +8,7 @@ Legend: E epochs, C channels, T samples an epoch.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import json
 import zipfile
@@ -59,6 +60,7 @@ class NightFile:
         return self.artefacts[:, [CANONICAL_CHANNELS.index(c) for c in self.spec.channels]]
 
 
+@functools.cache  # a loader comes here every sample
 def steps_per_unit(channels: tuple[str, ...]) -> np.ndarray:
     """int16 steps per z unit, float32 [C]; 1 for channels that hold codes."""
     return np.array([1.0 if c in CODES else STEPS / CLIP for c in channels], np.float32)

@@ -32,6 +32,8 @@ LARGEST_VOCAB = 1 << 20  # templates give a few thousand pieces at most
 # Renderings of each kind of each sample that training reads: both styles of what the input shows,
 # and one of the whole record, so that one tokenizer serves every setting of DataConfig.
 WORDINGS = 4
+SPACE = "\u2581"  # how a piece writes the space before a word
+KNOWN_WORDS = 1 << 16  # numbers included; a few MB
 MAX_SENTENCES = 60_000  # templates repeat: more of them changed no merge that mattered
 # How numbers are cut, as sentencepiece's options. By its own settings a sign after a letter is
 # apart too: two pieces for "bpm,".
@@ -139,9 +141,38 @@ class Tokenizer:
     def vocab_size(self) -> int:
         return self.processor.get_piece_size()
 
+    def pieces(self) -> list[str]:
+        """What each id stands for, as the library spells it."""
+        return [self.processor.id_to_piece(i) for i in range(self.vocab_size)]
+
     def ids(self, text: str) -> list[int]:
         """Token ids of `text` without bos and eos, as many as it takes."""
-        return self.processor.encode(text)
+        words = text.split(" ")
+        if not self._apart or "" in words:  # several spaces in a row may be one piece
+            return self.processor.encode(text)
+        found: list[int] = []
+        for word in words:
+            ids = self._known.get(word)
+            if ids is None:
+                if len(self._known) >= KNOWN_WORDS:
+                    self._known.clear()
+                ids = self._known[word] = tuple(self.processor.encode(word))
+            found += ids
+        return found
+
+    @functools.cached_property
+    def _apart(self) -> bool:
+        """Whether no piece reaches over a space, so that a text's ids are those of its words.
+
+        A merge makes a piece of the vocabulary, so merges then stay within words, and what they
+        are in one word depends on no other: captions repeat their words, which are kept.
+        """
+        pieces = (self.processor.id_to_piece(i) for i in range(self.vocab_size))
+        return not any(SPACE in piece[1:] for piece in pieces)
+
+    @functools.cached_property
+    def _known(self) -> dict[str, tuple[int, ...]]:
+        return {}
 
     def encode(self, text: str, length: int) -> np.ndarray:
         """int32 [length]: bos, the text, eos, then padding; a longer text is cut before its eos."""

@@ -79,6 +79,7 @@ def generated(
     texts: Sequence[str],
     kind: str,
     spec: SignalSpec | None,
+    level: str | None = None,
 ) -> dict:
     """`captions.check.grade` of the model's own captions, beside "other_epoch".
 
@@ -89,11 +90,11 @@ def generated(
     from sleeplm_jax.captions.check import grade
 
     said = model.caption(signal, channel_mask, kind)
-    result = grade(said, records, kind, spec)
+    result = grade(said, records, kind, spec, level)
     if len(records) > 1:
         turn = len(records) // 2
         other = [*texts[turn:], *texts[:turn]]
-        result["other_epoch"] = grade(other, records, kind, spec)
+        result["other_epoch"] = grade(other, records, kind, spec, level)
     return result
 
 

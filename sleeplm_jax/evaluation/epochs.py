@@ -47,11 +47,12 @@ def choose_rows(corpus: Corpus, split: str, most: int | None, seed: int) -> np.n
 
 def read(
     source: Source, spec: SignalSpec, rows: np.ndarray, mask_artefacts: tuple[str, ...] = (),
-    ungrounded: bool = False,
+    ungrounded: bool = False, level: str | None = None,
 ) -> Epochs:
     """The samples `rows` of a split, channels with one of `mask_artefacts` taken out as missing.
 
-    Keys are of what the spec's input shows, or with `ungrounded` of the whole records.
+    Keys are of what the spec's input shows, or with `ungrounded` of the whole records, as far as
+    captions of `level` say it.
     """
     samples = [source[int(row)] for row in rows]
     signal = dequantise(np.stack([s["signal"] for s in samples]), spec.channels)
@@ -68,7 +69,9 @@ def read(
         stage=np.array([int(s["stage"]) for s in samples]),
         records=tuple(s["record"] for s in samples),
         subject=np.array([f"{s['cohort']}/{s['subject']}" for s in samples]),
-        keys=np.stack([caption_keys(s["record"], None if ungrounded else spec) for s in samples]),
+        keys=np.stack([
+            caption_keys(s["record"], None if ungrounded else spec, level) for s in samples
+        ]),
     )
 
 
@@ -89,17 +92,19 @@ def clean_epochs(artefact: np.ndarray, mask: np.ndarray, spec: SignalSpec) -> np
 
 def batches(
     corpus: Corpus, split: str, rows: np.ndarray, size: int = 128,
-    mask_artefacts: tuple[str, ...] = (), ungrounded: bool = False,
+    mask_artefacts: tuple[str, ...] = (), ungrounded: bool = False, level: str | None = None,
 ) -> Iterator[Epochs]:
     """`read` in pieces of `size`."""
     source = corpus.source(split)
     for start in range(0, len(rows), size):
-        yield read(source, corpus.spec, rows[start:start + size], mask_artefacts, ungrounded)
+        part = rows[start:start + size]
+        yield read(source, corpus.spec, part, mask_artefacts, ungrounded, level)
 
 
 def sentence(
-    record: dict, kind: str, row: int, seed: int, spec: SignalSpec | None, style: str = "default"
+    record: dict, kind: str, row: int, seed: int, spec: SignalSpec | None,
+    style: str = "default", level: str | None = None,
 ) -> str | None:
     """The caption of a kind, worded by [seed, row, kind]; None where there is none."""
     rng = np.random.default_rng([seed, int(row), CAPTION_KINDS.index(kind)])
-    return render(record, kind, rng, style, spec=spec)
+    return render(record, kind, rng, style, spec=spec, level=level)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from sleeplm_jax.evaluation.retrieval import retrieval
 from sleeplm_jax.evaluation.staging import prompted_staging, unit
 from sleeplm_jax.evaluation.table import table
 from sleeplm_jax.files import write_atomically
+from sleeplm_jax.places import Place, place
 
 __all__ = ["evaluate", "people_seen", "refuse_trained_subjects", "result_path", "table", "write"]
 
@@ -39,7 +39,7 @@ def evaluate(
     model,
     corpus: Corpus,
     split: str,
-    out: str | Path,
+    out: str | Place,
     progress: bool = True,
     max_samples: int | None = None,
     seed: int = 0,
@@ -107,7 +107,7 @@ def evaluate(
             result["retrieval"] = _retrieval(model, held, bar, seed)
         if objective.caption > 0:
             result["captions"] = _captions(model, corpus, split, rows, bar, seed)
-    write(result, Path(out))
+    write(result, out)
     return result
 
 
@@ -145,17 +145,18 @@ def people_seen(model, corpus: Corpus, split: str, part: str) -> list[str] | Non
     })
 
 
-def result_path(out: Path, split: str) -> Path:
+def result_path(out: str | Place, split: str) -> Place:
     """Where figures go: `out` itself if it ends in .json, else evaluation.json in that folder.
 
     Other splits than test get a name of their own, so that they never replace the test's.
     """
+    out = place(out)
     if out.suffix == ".json":
         return out
     return out / ("evaluation.json" if split == "test" else f"evaluation-{split}.json")
 
 
-def write(result: dict, out: Path) -> Path:
+def write(result: dict, out: str | Place) -> Place:
     """`result` as JSON at `result_path` of `out`, atomically."""
     path = result_path(out, result["corpus"]["split"])
     write_atomically(path, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
@@ -174,7 +175,8 @@ def _embed(model, corpus, split, rows, bar, label, texts: bool = True) -> dict:
     advance = bar(label, len(rows))
     data = model.config.data
     for epochs in batches(
-        corpus, split, rows, mask_artefacts=data.mask_artefacts, ungrounded=data.ungrounded
+        corpus, split, rows, mask_artefacts=data.mask_artefacts, ungrounded=data.ungrounded,
+        level=_words_of(model)[2],
     ):
         parts["stage"].append(epochs.stage)
         parts["clean"].append(epochs.clean)
@@ -196,7 +198,7 @@ def _embed(model, corpus, split, rows, bar, label, texts: bool = True) -> dict:
 
 def _retrieval(model, held: dict, bar, seed: int) -> dict:
     """Per caption kind, and with the embeddings of all available kinds averaged."""
-    spec, style = _words_of(model)
+    words = _words_of(model)
     rng = np.random.default_rng([seed, len(held["rows"])])
     chosen = np.arange(len(held["rows"]))
     if len(chosen) > RETRIEVAL_SAMPLES:
@@ -206,7 +208,7 @@ def _retrieval(model, held: dict, bar, seed: int) -> dict:
     result, summed = {}, np.zeros_like(signals)
     for number, kind in enumerate(CAPTION_KINDS):
         texts = [
-            sentence(held["records"][i], kind, held["rows"][i], seed, spec, style) for i in chosen
+            sentence(held["records"][i], kind, held["rows"][i], seed, *words) for i in chosen
         ]
         there = np.array([text is not None for text in texts], bool)
         if there.any():
@@ -222,7 +224,7 @@ def _retrieval(model, held: dict, bar, seed: int) -> dict:
 
 def _captions(model, corpus, split, rows, bar, seed: int) -> dict:
     length, size = model.config.data.text_length, model.tokenizer.vocab_size
-    spec, style = _words_of(model)
+    words = _words_of(model)
     rng = np.random.default_rng([seed, len(rows), 1])
     some = rows if len(rows) <= CAPTION_SAMPLES else np.sort(
         rng.choice(rows, CAPTION_SAMPLES, replace=False)
@@ -238,12 +240,12 @@ def _captions(model, corpus, split, rows, bar, seed: int) -> dict:
     kinds = {}
     for number, kind in enumerate(CAPTION_KINDS):
         texts = [
-            sentence(r, kind, row, seed, spec, style)
+            sentence(r, kind, row, seed, *words)
             for r, row in zip(epochs.records, some, strict=True)
         ]
         there = np.array([i for i, text in enumerate(texts) if text is not None], int)
         before = [
-            sentence(r, kind, row, seed + 1, spec, style)
+            sentence(r, kind, row, seed + 1, *words)
             for r, row in zip(train_records, training, strict=True)
         ]
         before = [text for text in before if text is not None]
@@ -260,7 +262,8 @@ def _captions(model, corpus, split, rows, bar, seed: int) -> dict:
                             .astype(int)]
                 kinds[kind]["generated"] = captions.generated(
                     model, epochs.signal[few], epochs.mask[few],
-                    [epochs.records[i] for i in few], [texts[i] for i in few], kind, spec,
+                    [epochs.records[i] for i in few], [texts[i] for i in few], kind, words[0],
+                    words[2],
                 )
         advance(1)
     return {
@@ -275,9 +278,10 @@ def _captions(model, corpus, split, rows, bar, seed: int) -> dict:
 
 
 def _words_of(model) -> tuple:
-    """What the model's captions state (the input they are grounded in, or None) and their style."""
+    """What the model's captions state (the input they are grounded in, or None), style, level."""
     data = model.config.data
-    return None if data.ungrounded else model.spec, data.style
+    level = None if data.level == "all" else data.level
+    return None if data.ungrounded else model.spec, data.style, level
 
 
 def _versions() -> dict:

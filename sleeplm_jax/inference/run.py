@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Literal
 
 import jax
@@ -25,13 +24,14 @@ from sleeplm_jax.inference.prompts import prompt, prompt_numbers
 from sleeplm_jax.models.build import bind, create, graph_of
 from sleeplm_jax.models.decoding import observe
 from sleeplm_jax.objectives.caption import caption_nll
+from sleeplm_jax.places import Place, place
 
 
 class Model:
     """Parameters, tokenizer and jitted functions of a run. Make one with `Model.load`."""
 
     def __init__(self, config: RunConfig, parameters: dict, tokenizer: Tokenizer, step: int,
-                 about: dict, folder: Path, batch_size: int = 64):
+                 about: dict, folder: Place, batch_size: int = 64):
         self.config, self.tokenizer, self.step = config, tokenizer, step
         self.about, self.folder, self.batch_size = about, folder, batch_size
         self._parameters, self._graph = parameters, graph_of(config)
@@ -59,11 +59,11 @@ class Model:
         return math.exp(float(self._parameters["logit_scale"]))
 
     @classmethod
-    def load(cls, folder: str | Path, step: int | Literal["best", "latest"] = "best",
+    def load(cls, folder: str | Place, step: int | Literal["best", "latest"] = "best",
              batch_size: int = 64) -> Model:
-        """Loads a run folder. Raises CheckpointError when it holds no such checkpoint, or its
-        tokenizer is not the one the checkpoint was trained with."""
-        folder = Path(folder)
+        """Loads a run folder, here or at a store. Raises CheckpointError when it holds no such
+        checkpoint, or its tokenizer is not the one the checkpoint was trained with."""
+        folder = place(folder)
         if not (folder / "config.json").is_file() or not (folder / "checkpoints").is_dir():
             raise CheckpointError(folder, "is no run folder", "give the folder `train` wrote")
         config = load_config(folder / "config.json")

@@ -27,6 +27,7 @@ from sleeplm_jax.interop.names import to_torch
 from sleeplm_jax.interop.packages import need
 from sleeplm_jax.interop.words import vocabulary
 from sleeplm_jax.models.build import bind, graph_of
+from sleeplm_jax.places import place
 from sleeplm_jax.recordings.channels import CHANNELS, POSITION_UNKNOWN, POSITIONS
 from sleeplm_jax.recordings.signals import CLIP
 
@@ -69,8 +70,12 @@ def export_torch(model: Model, out: Path, onnx: bool = False) -> Path:
 
 
 def new_folder(out: Path) -> Path:
-    """`out`, made. Raises UserError when something is in it."""
-    out = Path(out)
+    """`out`, made. Raises UserError when something is in it, or it is not on this machine."""
+    out = place(out)
+    if not isinstance(out, Path):
+        raise UserError(
+            out, "is not on this machine's disks", "give a local folder, and copy it from there"
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(out, "exists and is not empty", "give --out a new folder")
     out.mkdir(parents=True, exist_ok=True)

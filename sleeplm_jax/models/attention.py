@@ -30,28 +30,34 @@ def attend(
     *,
     kernel: str = "auto",
     dropout: float = 0.0,
-    dropout_key: jax.Array | None = None,
+    dropout_keys: jax.Array | None = None,
 ) -> jax.Array:
     """Scaled dot-product attention `[B, N, H, E]`, softmax in float32.
 
     q `[B, N, H, E]`, k and v `[B, M, H, E]`. `mask` as Mask says, or a dense array of it. A query
     that sees no key gives zeros. `kernel` "auto" takes what `choose` finds; a name is an order,
-    kept where the kernel can do the call at all (a dense mask, dropout of the weights with
-    `dropout_key`, or few queries are the reference's). Raises ConfigError for a kernel that
+    kept where the kernel can do the call at all (a dense mask, dropout of the weights by
+    `dropout_keys [B]`, or few queries are the reference's). Raises ConfigError for a kernel that
     this machine does not have.
     """
     if mask is None or not isinstance(mask, Mask):
         mask = Mask(dense=mask)
-    rate = 0.0 if dropout_key is None else dropout
+    rate = 0.0 if dropout_keys is None else dropout
     name = choose(kernel, q, k, mask, rate)
     if name == "reference":
-        return _reference(q, k, v, mask, rate, dropout_key)
+        return _reference(q, k, v, mask, rate, dropout_keys)
     if name == "blockwise":
         present = mask.present(k.shape[1])
         return blockwise(q, k, v, present, causal=mask.causal, prefix=mask.prefix)
     out = getattr(attention_kernels, name)(q, k, v, mask)
     some = mask.answered(q.shape[1], k.shape[1])
     return out if some is None else jnp.where(some[:, :, None, None], out, 0)
+
+
+def kept(keys: jax.Array, rate: float, shape: tuple[int, ...]) -> jax.Array:
+    """What dropout keeps, bool of `shape [B, ...]`. Sample i is drawn by `keys[i]` alone: a batch
+    draws the same however it is cut into micro-batches."""
+    return jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, shape[1:]))(keys)
 
 
 def choose(kernel: str, q, k, mask: Mask, dropout: float = 0.0) -> str:
@@ -104,7 +110,7 @@ def described(kernel: str = "auto") -> str:
     return f"attention: XLA ({fast} left out: {why})"
 
 
-def _reference(q, k, v, mask: Mask, dropout: float, key) -> jax.Array:
+def _reference(q, k, v, mask: Mask, dropout: float, keys) -> jax.Array:
     scores = jnp.einsum("bnhe,bmhe->bhnm", q, k, preferred_element_type=jnp.float32)
     scores = scores * (q.shape[-1] ** -0.5)
     seen = mask.whole(q.shape[1], k.shape[1])
@@ -112,8 +118,8 @@ def _reference(q, k, v, mask: Mask, dropout: float, key) -> jax.Array:
         scores = jnp.where(seen, scores, MASKED)
     weights = jax.nn.softmax(scores, axis=-1)
     if dropout > 0:
-        kept = jax.random.bernoulli(key, 1 - dropout, weights.shape)
-        weights = jnp.where(kept, weights / (1 - dropout), 0.0)
+        there = kept(keys, dropout, weights.shape)
+        weights = jnp.where(there, weights / (1 - dropout), 0.0)
     out = jnp.einsum("bhnm,bmhe->bnhe", weights.astype(v.dtype), v)
     if seen is None or (mask.dense is None and mask.present(k.shape[1]) is None):
         return out  # causal alone: every query sees itself

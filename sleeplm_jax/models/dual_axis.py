@@ -11,7 +11,7 @@ from flax import nnx
 
 from sleeplm_jax.config import EncoderConfig, SignalSpec
 from sleeplm_jax.models.attention_mask import Mask
-from sleeplm_jax.models.layers import Attention, Mlp, Stack, rms_norm, split_key
+from sleeplm_jax.models.layers import Attention, Mlp, Stack, rms_norm, split_keys
 from sleeplm_jax.models.pooling import Pooled, hide
 
 ROTARY_BASE = 10_000.0
@@ -32,10 +32,15 @@ class AxisLayer(nnx.Module):
         self.norm_mlp = rms_norm(config.width, config.norm_epsilon, rngs=rngs)
 
     def __call__(self, x, angles, mask=None, key=None):
-        weights, mlp = split_key(key, 2)
+        weights, mlp = split_keys(key, 2)
         x = x + self.attention(x, mask=mask, angles=angles, key=weights)
         x = self.norm(x).astype(self.dtype)
         return self.norm_mlp(x + self.mlp(x, mlp)).astype(self.dtype)
+
+
+def each(keys, n: int):
+    """A key for each of a sample's `n` parts: `[B] -> [B * n]`."""
+    return None if keys is None else jnp.stack(split_keys(keys, n), 1).reshape(-1)
 
 
 class DualBlock(nnx.Module):
@@ -46,13 +51,13 @@ class DualBlock(nnx.Module):
         self.temporal = AxisLayer(config, kernel=kernel, dtype=dtype, rngs=rngs)
 
     def __call__(self, x, keys, channel_angles, time_angles, key=None):
-        first, second = split_key(key, 2)
+        first, second = split_keys(key, 2)
         batch, channels, patches, width = x.shape
         x = x.swapaxes(1, 2).reshape(batch * patches, channels, width)
-        x = self.channel(x, channel_angles, keys, first)
+        x = self.channel(x, channel_angles, keys, each(first, patches))
         x = x.reshape(batch, patches, channels, width).swapaxes(1, 2)
         x = x.reshape(batch * channels, patches, width)
-        x = self.temporal(x, time_angles, key=second)
+        x = self.temporal(x, time_angles, key=each(second, channels))
         return x.reshape(batch, channels, patches, width)
 
 
@@ -63,7 +68,7 @@ class DualAxis(Pooled):
     """
 
     def __init__(self, config: EncoderConfig, spec: SignalSpec, *, captions=True, embedding=True,
-                 hides=False, dtype, remat, kernel="auto", rngs: nnx.Rngs):
+                 hides=False, dtype, remat, split=False, kernel="auto", rngs: nnx.Rngs):
         self.dtype, self.samples = dtype, config.patch_samples
         self.masked = config.missing == "masked"
         self.half = config.width // config.heads // 2
@@ -78,7 +83,7 @@ class DualAxis(Pooled):
             self.mask_token = nnx.Param(normal(rngs.params(), (config.width,)))
         self.stack = Stack(
             lambda rngs: DualBlock(config, kernel=kernel, dtype=dtype, rngs=rngs), config.depth,
-            remat=remat, rngs=rngs,
+            remat=remat, split=split, rngs=rngs,
         )
         self.norm = rms_norm(config.width, config.norm_epsilon, rngs=rngs)
         self.make_pools(config, captions=captions, embedding=embedding, kernel=kernel, dtype=dtype,

@@ -63,7 +63,7 @@ class Vit2d(Pooled):
     """
 
     def __init__(self, config: EncoderConfig, spec: SignalSpec, *, captions=True, embedding=True,
-                 hides=False, dtype, remat, kernel="auto", rngs: nnx.Rngs):
+                 hides=False, dtype, remat, split=False, kernel="auto", rngs: nnx.Rngs):
         self.dtype = dtype
         self.stem = PatchStem(config, spec, dtype=dtype, rngs=rngs)
         rows = len(spec.channels) // config.patch_channels
@@ -85,7 +85,7 @@ class Vit2d(Pooled):
                 dropout=config.dropout, kernel=kernel, dtype=dtype, rngs=rngs,
             )
 
-        self.stack = Stack(block, config.depth, remat=remat, rngs=rngs)
+        self.stack = Stack(block, config.depth, remat=remat, split=split, rngs=rngs)
         self.norm = layer_norm(config.width, config.norm_epsilon, rngs=rngs)
         self.make_pools(config, captions=captions, embedding=embedding, kernel=kernel, dtype=dtype,
                         rngs=rngs)

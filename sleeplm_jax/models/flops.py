@@ -49,8 +49,8 @@ def mlp(n: int, w: int, ratio: float, kind: str) -> Work:
 
 def forward(config: RunConfig) -> dict[str, Work]:
     """Work of every module for one sample: `{"encoder/stack": Work, ...}`, modules that the
-    objectives leave out are not there. Training costs three times as much (and what
-    rematerialisation computes again); the contrastive similarities of a batch are left out."""
+    objectives leave out are not there. `training` says what a step costs; the contrastive
+    similarities of a batch are left out."""
     model, objective, length = config.model, config.objective, config.data.text_length
     found = _encoder(config)
     contrastive, caption = objective.contrastive > 0, objective.caption > 0
@@ -76,6 +76,28 @@ def forward(config: RunConfig) -> dict[str, Work]:
     if objective.reconstruction > 0:
         found["reconstruction"] = _reconstruction(config)
     return found
+
+
+def training(config: RunConfig) -> tuple[int, int]:
+    """FLOPs of one sample in a training step: `(the model's, what the device computes)`.
+
+    The backward pass costs twice the forward one. The second number also counts what is computed
+    again: the stacks under `model.remat` "full" ("dots" keeps its products), and, where a
+    contrastive step has micro-batches, both encoders, which run once for the embeddings alone. The
+    first is what MFU is made of, the second of hardware utilisation (PaLM, arXiv 2204.02311,
+    appendix B: what is computed again does not count in the first).
+    """
+    work = forward(config)
+    once, again = sum(part.total for part in work.values()), 0
+    if config.micro_batches > 1 and config.objective.contrastive > 0:
+        unread = () if config.model.encoder.pool == "cascade" else ("encoder/caption_pool",)
+        again += sum(
+            part.total for name, part in work.items()
+            if name.startswith(("encoder/", "text/", "signal_", "text_")) and name not in unread
+        )
+    if config.model.remat == "full":
+        again += sum(part.total for name, part in work.items() if name.endswith("/stack"))
+    return 3 * once, 3 * once + again
 
 
 def _encoder(config: RunConfig) -> dict[str, Work]:

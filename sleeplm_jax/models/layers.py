@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sleeplm_jax.models.attention import attend
+from sleeplm_jax.models.attention import attend, kept
+from sleeplm_jax.parallel.activations import split_tokens
 
 REMAT_POLICIES: dict[str, Callable | None] = {
     "full": None,  # keep only a block's input
@@ -46,17 +47,18 @@ def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
     return turned.reshape(x.shape).astype(x.dtype)
 
 
-def drop(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-    """Dropout; without a key (evaluation, or a rate of 0) `x` itself."""
-    if key is None or rate == 0:
+def drop(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
+    """Dropout of `x [B, ...]` by `keys [B]`; without keys (evaluation) or at a rate of 0 `x`."""
+    if keys is None or rate == 0:
         return x
-    kept = jax.random.bernoulli(key, 1 - rate, x.shape)
-    return jnp.where(kept, x / (1 - rate), 0).astype(x.dtype)
+    return jnp.where(kept(keys, rate, x.shape), x / (1 - rate), 0).astype(x.dtype)
 
 
-def split_key(key: jax.Array | None, n: int):
-    """`n` keys, or that many None."""
-    return [None] * n if key is None else list(jax.random.split(key, n))
+def split_keys(keys: jax.Array | None, n: int):
+    """`n` arrays of keys out of one `[B]`, or that many None."""
+    if keys is None:
+        return [None] * n
+    return list(jax.vmap(lambda key: jax.random.split(key, n), out_axes=1)(keys))
 
 
 class Attention(nnx.Module):
@@ -80,12 +82,12 @@ class Attention(nnx.Module):
         return self._split(self.k(context)), self._split(self.v(context))
 
     def read(self, x, k, v, mask=None, angles=None, key=None):
-        """Attention of `x [B, N, D]` over keys and values as `keys_values` gives them; `key`
+        """Attention of `x [B, N, D]` over keys and values as `keys_values` gives them; `key [B]`
         draws the dropout of its weights."""
         q = self._split(self.q(x))
         if angles is not None:
             q, k = rotate(q, angles), rotate(k, angles)
-        chance = {} if key is None else dict(dropout=self.dropout, dropout_key=key)
+        chance = {} if key is None else dict(dropout=self.dropout, dropout_keys=key)
         return self.out(attend(q, k, v, mask, kernel=self.kernel, **chance).reshape(x.shape))
 
     def __call__(self, x, context=None, mask=None, angles=None, key=None):
@@ -108,7 +110,7 @@ class Mlp(nnx.Module):
         self.down = nnx.Linear(hidden, width, **linear)
 
     def __call__(self, x, key=None):
-        act, (inner, outer) = ACTIVATIONS[self.kind], split_key(key, 2)
+        act, (inner, outer) = ACTIVATIONS[self.kind], split_keys(key, 2)
         x = act(self.gate(x)) * self.up(x) if self.kind in GATED else act(self.up(x))
         return drop(self.down(drop(x, self.dropout, inner)), self.dropout, outer)
 
@@ -145,7 +147,7 @@ class Block(nnx.Module):
         return norm(x).astype(self.dtype)
 
     def __call__(self, x, mask=None, context=None, key=None):
-        weights, after, mlp, cross = split_key(key, 4)
+        weights, after, mlp, cross = split_keys(key, 4)
         return self.around(
             x, lambda y: drop(self.attention(y, mask=mask, key=weights), self.dropout, after),
             lambda y: self.cross_attention(y, self.context(context), key=cross), mlp,
@@ -172,22 +174,25 @@ class Stack(nnx.Module):
     """`depth` blocks of one shape, parameters stacked on a leading axis and scanned.
 
     `make(rngs)` gives one block. One block is compiled whatever the depth; `remat` names what the
-    backward pass recomputes.
+    backward pass recomputes; `split` splits tokens between blocks over the mesh axis `tensor`.
     """
 
-    def __init__(self, make: Callable, depth: int, *, remat="none", rngs: nnx.Rngs):
-        self.depth, self.remat = depth, remat
+    def __init__(self, make: Callable, depth: int, *, remat="none", split=False, rngs: nnx.Rngs):
+        self.depth, self.remat, self.split = depth, remat, split
         self.blocks = nnx.split_rngs(splits=depth)(nnx.vmap(make, in_axes=0, out_axes=0))(rngs)
 
     def __call__(self, x, *others, key=None):
-        """`x` through every block; `others` (masks, a context) go to each, `key` draws each
+        """`x` through every block; `others` (masks, a context) go to each, `key [B]` draws each
         one's dropout."""
         graph, parameters = nnx.split(self.blocks)
-        keys = None if key is None else jax.random.split(key, self.depth)
+        keys = None if key is None else jnp.stack(split_keys(key, self.depth))
 
         def body(x, layer):
             parameters, key = layer
-            return nnx.merge(graph, parameters)(x, *others, key=key), None
+            x = nnx.merge(graph, parameters)(x, *others, key=key)
+            return split_tokens(x) if self.split else x, None
+
+        x = split_tokens(x) if self.split else x
 
         if self.remat != "none":
             body = jax.checkpoint(body, policy=REMAT_POLICIES[self.remat], prevent_cse=False)

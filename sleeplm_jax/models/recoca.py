@@ -15,7 +15,7 @@ from sleeplm_jax.config import ModelConfig, ObjectiveConfig
 from sleeplm_jax.models.decoder import CaptionDecoder
 from sleeplm_jax.models.dual_axis import DualAxis
 from sleeplm_jax.models.encoder import Vit2d
-from sleeplm_jax.models.layers import split_key
+from sleeplm_jax.models.layers import split_keys
 from sleeplm_jax.models.reconstruction import PatchReconstruction, Reconstruction
 from sleeplm_jax.models.text import TextEncoder
 
@@ -41,7 +41,7 @@ class ReCoCa(nnx.Module):
         raw = objective.reconstruction > 0 and not masked
         self.encoder = ENCODERS[config.encoder.kind](
             config.encoder, config.spec, embedding=contrastive,
-            captions=caption or raw, hides=masked, **common,
+            captions=caption or raw, hides=masked, split=config.split_tokens, **common,
         )
         if contrastive or caption:
             summary = config.text.summary if contrastive else None
@@ -83,7 +83,7 @@ class ReCoCa(nnx.Module):
         (pooled vector, or the mean caption token where nothing is pooled, and mean of present
         tokens); what captions and reconstruction read, `caption_tokens [B, Q, D]`; for contrastive
         models the L2-normalised `embedding [B, E]` (float32). In training, `hidden [B, R, P]` are
-        patches that the encoder does not see, and `key` draws dropout."""
+        patches that the encoder does not see, and `key [B]` draws dropout."""
         tokens, token_mask, caption_tokens, pooled = self.encoder(
             signal, channel_mask, hidden, key
         )
@@ -108,6 +108,14 @@ class ReCoCa(nnx.Module):
             out["embedding"] = self._project("text_projection", summary)
         return out
 
+    def embeddings(self, batch: dict, key=None) -> tuple[jax.Array, jax.Array]:
+        """`signal_embedding` and `text_embedding` `[B, E]` as `__call__` gives them, alone."""
+        first, _ = split_keys(key, 2)
+        signal = self.encode_signal(
+            batch["signal"], batch["channel_mask"], batch.get("hidden_patches"), first
+        )
+        return signal["embedding"], self.encode_text(batch["text"])["embedding"]
+
     def context(self, caption_tokens) -> jax.Array:
         """What the decoder's cross-attention reads, `[B, Q, D text]`."""
         if hasattr(self, "to_decoder"):
@@ -128,15 +136,15 @@ class ReCoCa(nnx.Module):
         return self.logits(self.hidden(text_tokens, prefix, caption_tokens))
 
     def __call__(self, batch: dict, key=None) -> dict[str, jax.Array]:
-        """All outputs that the objectives need, for a batch of the loader; `key` draws dropout in
-        training. `batch["hidden_patches"] bool [B, R, P]`, where present, hides patches.
+        """All outputs that the objectives need, for a batch of the loader; `key [B]` draws dropout
+        in training. `batch["hidden_patches"] bool [B, R, P]`, where present, hides patches.
 
         Where the objective has them: `signal_embedding, text_embedding [B, E]`, `logit_scale`,
         `logit_bias`; `caption_hidden [B, L - 1, D]` and `logits_kernel [D, V]` (float32), whose
         product are the logits of `text[:, 1:]`; `reconstruction [B, C, T]`, or `patches
         [B, R, P, I]` of a masked one; `position_logits [B, S, 5]`.
         """
-        first, second = split_key(key, 2)
+        first, second = split_keys(key, 2)
         signal = self.encode_signal(
             batch["signal"], batch["channel_mask"], batch.get("hidden_patches"), first
         )

@@ -47,6 +47,11 @@ def caption_nll(
     return jnp.where(real, total - label, 0.0).sum(-1), real.sum(-1)
 
 
+def predicted(text: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+    """Which tokens of `text[:, 1:]` are predicted, bool `[B, L - 1]`: of valid rows, no pad."""
+    return (text[:, 1:] != PAD) & (True if valid is None else valid[:, None])
+
+
 def caption_loss(
     hidden: jax.Array,
     kernel: jax.Array,
@@ -56,23 +61,25 @@ def caption_loss(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     chunk: int = VOCABULARY_CHUNK,
+    count: jax.Array | None = None,
 ) -> jax.Array:
     """Mean over all predicted tokens of the batch (not a mean of sequence means).
 
     `label_smoothing` e spreads e of the target evenly over the vocabulary (Szegedy et al. 2016,
     as torch's `cross_entropy`); `z_loss` is the factor of the squared logsumexp, which keeps
     logits near a normalised scale in bfloat16 (PaLM, Chowdhery et al. 2022: 1e-4). `valid bool
-    [B]`: samples outside it take no part.
+    [B]`: samples outside it take no part. `count` is what the sum is divided by where the batch
+    is a part of a whole (`predicted` of the whole, added up).
     """
-    labels = text[:, 1:]
-    real = (labels != PAD) & (True if valid is None else valid[:, None])
+    labels, real = text[:, 1:], predicted(text, valid)
     label, total, mean = vocabulary_terms(hidden, kernel, labels, chunk)
     cost = total - label
     if label_smoothing > 0:
         cost = total - (1 - label_smoothing) * label - label_smoothing * mean
     if z_loss > 0:
         cost = cost + z_loss * total**2
-    return jnp.where(real, cost, 0.0).sum() / jnp.maximum(real.sum(), 1)
+    count = jnp.maximum(real.sum(), 1) if count is None else count
+    return jnp.where(real, cost, 0.0).sum() / count
 
 
 # ---- Chunks

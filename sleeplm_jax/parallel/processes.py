@@ -12,17 +12,26 @@ import dataclasses
 import ipaddress
 import json
 import os
+import re
+import signal
 import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable
 
-from sleeplm_jax.errors import ConfigError, UserError
+from sleeplm_jax.errors import ConfigError, UserError, as_user_error
 
 START_TIMEOUT_S = 300  # for all ranks to come; queues start nodes minutes apart
 HEARTBEAT_S = 100  # without a sign of life from a rank, the others end (status 134)
 LINE_BYTES = 4096
+LOST = 128 + signal.SIGABRT  # status of a process that lost another one; JAX's own way is an abort
+# How collectives and the coordinator say that a process is gone.
+_LOST = re.compile(
+    r"gloo|nccl|connection (reset|closed|refused)|socket closed|heartbeat|broken pipe|\bUNAVAILABLE"
+    r"|barrier.*(timed out|fail)|task.*(died|disconnected|error state|not healthy|unhealthy)",
+    re.IGNORECASE,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +41,7 @@ class Place:
     coordinator: str  # host:port of rank 0
     processes: int
     process: int
+    one_host: bool = False  # all of them on this machine
 
 
 class MissingRanks(UserError):
@@ -61,14 +71,17 @@ def place_from(environment: dict[str, str]) -> Place | None:
         if not value.isdigit():
             raise ConfigError(found, f"is {value!r}", "give a whole number, or use a launcher")
         numbers[name] = int(value)
-    place = Place(coordinator, **numbers)
+    alone = environment.get("SLEEPLM_ONE_HOST") == "1"
+    place = Place(coordinator, **numbers, one_host=alone)
     if not place.process < place.processes:
         raise ConfigError(
             "SLEEPLM_PROCESS", f"is {place.process} of {place.processes} processes",
             "ranks count from 0 to one less than the processes",
         )
-    alone = environment.get("SLEEPLM_ONE_HOST") == "1"
-    if place.processes > 1 and not alone and is_loopback(host):
+    # Debian's hosts call themselves 127.0.1.1, by a name that leads the others to a real address.
+    own = place.process == 0 and host in (socket.gethostname(), socket.getfqdn())
+    own = own and not host.startswith("localhost")
+    if place.processes > 1 and not alone and not own and is_loopback(host):
         raise ConfigError(
             "SLEEPLM_COORDINATOR", f"{coordinator} is reached from its own host only",
             "give an address of rank 0 that the other hosts reach, or start all ranks on this "
@@ -106,6 +119,7 @@ def connect(
             say(f"rank {rank}: {row['host']}, process {row['pid']}")
     import jax
 
+    jax.config.update("jax_enable_preemption_service", False)  # asked.py, in place of it
     jax.distributed.initialize(
         place.coordinator, place.processes, place.process,
         cluster_detection_method="deactivate", initialization_timeout=int(start_timeout),
@@ -120,41 +134,72 @@ def meet(name: str, timeout: float = START_TIMEOUT_S) -> None:
     Raises MissingRanks when they do not all come. A barrier of the coordinator's, not of the
     devices: it has a limit of its own and says who is late.
     """
+    client, _, _ = coordination()
+    if client is None:
+        return
+    try:
+        client.wait_at_barrier(name, int(timeout * 1000))
+    except Exception as error:
+        raise MissingRanks(
+            f"barrier {name}", first_line(error)[:300], "see the missing rank's log"
+        ) from error
+
+
+def coordination():
+    """`(client, rank, processes)` of JAX's coordination service; no client for one alone.
+
+    The public barriers run on the devices and wait for ever; these have limits of their own.
+    """
     import jax
 
     if jax.process_count() == 1:
-        return
-    from jax._src import distributed  # the public barriers run on devices and wait for ever
+        return None, 0, 1
+    from jax._src import distributed
 
-    try:
-        distributed.global_state.client.wait_at_barrier(name, int(timeout * 1000))
-    except Exception as error:
-        raise MissingRanks(
-            f"barrier {name}", str(error).partition("\n")[0][:300], "see the missing rank's log"
-        ) from error
+    return distributed.global_state.client, jax.process_index(), jax.process_count()
+
+
+def first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 @contextlib.contextmanager
 def leaving():
     """Ends this process at once when it alone of several fails, its error said in one line.
 
-    An ordinary exit would wait minutes for the others, who wait for this one in a collective.
-    Interrupted is raised in all of them together and passes.
+    An ordinary exit would wait minutes for the others, who wait for this one in a collective. The
+    status is 2 for what a user can mend, 134 where another process was lost, else 1. Interrupted
+    is raised in all of them together and passes.
     """
     try:
         yield
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         import jax
 
         if jax.process_count() == 1:
             raise
-        if isinstance(error, UserError):
-            print(f"sleeplm: rank {jax.process_index()}: {error}", file=sys.stderr)
+        rank = f"sleeplm: rank {jax.process_index()}"
+        if isinstance(error, KeyboardInterrupt):
+            status, line = 130, "interrupted"
+        elif (cause := lost(error)) is not None:
+            status, line = LOST, f"lost another process, see its log ({first_line(cause)[:300]})"
+        elif isinstance(error, (UserError, OSError, MemoryError)):
+            status, line = 2, as_user_error(error)
         else:
-            traceback.print_exc()
+            status, line = 1, traceback.format_exc()
+        print(f"{rank}: {line}", file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(2 if isinstance(error, UserError) else 1)
+        os._exit(status)
+
+
+def lost(error: BaseException) -> BaseException | None:
+    """What tells, in an error or in what caused it, that another process is gone."""
+    while error is not None:
+        if type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError", "BarrierTimeoutError"):
+            return error if _LOST.search(str(error)) else None
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def roll_call(place: Place, timeout: float) -> list[dict]:
@@ -183,13 +228,12 @@ def _call(place: Place, own: dict, deadline: float) -> dict:
     host, _, port = place.coordinator.rpartition(":")
     heard, lines, conflict = {0: own}, [], None
     # As JAX binds: all addresses of the machine, whatever name the others know it by.
-    family = socket.AF_INET if is_loopback(host) else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_STREAM) as server:
+    near = place.one_host and is_loopback(host)
+    with _listener(near) as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        address = "127.0.0.1" if near else "::" if server.family == socket.AF_INET6 else "0.0.0.0"
         try:
-            server.bind(("127.0.0.1" if family == socket.AF_INET else "::", int(port)))
+            server.bind((address, int(port)))
         except OSError as error:
             raise ConfigError(
                 "SLEEPLM_COORDINATOR", f"port {port} cannot be listened on ({error.strerror})",
@@ -227,6 +271,15 @@ def _call(place: Place, own: dict, deadline: float) -> dict:
                 pass  # it ended meanwhile; JAX's heartbeat notices
             line.close()
     return answer
+
+
+def _listener(near: bool) -> socket.socket:
+    if not near:
+        with contextlib.suppress(OSError):  # a machine without IPv6
+            server = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            return server
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
 
 
 def _answer(place: Place, own: dict, deadline: float) -> dict:

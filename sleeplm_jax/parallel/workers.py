@@ -12,10 +12,14 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import connection, resource_tracker
 from typing import Any
 
+HELD = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP}
+
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Ctrl-C ends the parent, which ends its workers: they must not each print a traceback.
+    """Ctrl-C ends the parent, which ends its workers: they must not each print a traceback. What a
+    launcher, a scheduler or a closed terminal tells the whole group is the parent's affair too: a
+    training needs its workers until it has saved.
 
     Held back, not ignored: processes started here keep the signal blocked, and the parent gets one
     that arrived meanwhile as soon as they are started. Blocking alone does not hold it here: it
@@ -26,7 +30,7 @@ def interrupts_held() -> Iterator[None]:
     ours = handler is not None and threading.current_thread() is threading.main_thread()
     if ours:
         signal.signal(signal.SIGINT, lambda *what: came.append(what))
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
     try:
         yield
     finally:
@@ -65,7 +69,7 @@ def worker_pool(
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - before:
-            process.terminate()
+            process.kill()  # they do not hear SIGTERM
         raise
 
 

@@ -1,59 +1,110 @@
-"""Where a training begins: a run's folder that is new or to go on with, parameters of another."""
+"""Where a training begins: a run's folder that is new or to go on with."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
 
 import jax
 
 from sleeplm_jax.checkpoints import Checkpoints, abstract
 from sleeplm_jax.config import RunConfig
-from sleeplm_jax.config.files import flatten, load_config
+from sleeplm_jax.config.files import flatten, load_config, save_config
 from sleeplm_jax.errors import CheckpointError, ConfigError
-from sleeplm_jax.models.build import create
+from sleeplm_jax.files import write_json
+from sleeplm_jax.places import Place, place
+from sleeplm_jax.training.provenance import write_provenance
 from sleeplm_jax.training.step import Steps
+from sleeplm_jax.training.warm_start import as_json, lines, warm_start
 
 # Fields that may differ when a run goes on: they do not change its result (another mesh sums in
-# another order: equal to float32 rounding).
-FREE = ("out", "name", "log_every", "checkpoint_every", "keep_checkpoints", "tensorboard",
-        "data.corpus", "data.workers", "data.prefetch", "mesh.")
+# another order: equal to float32 rounding), or say what becomes of bad steps.
+FREE = ("out", "name", "log_every", "checkpoint_every", "keep_checkpoints", "keep_every",
+        "checkpoint_minutes", "allow_other_data", "tensorboard", "wandb",
+        "profile_steps", "compile_cache", "micro_batches", "bad_step", "spike_factor",
+        "model.split_tokens",
+        "watchdog_minutes", "start_timeout", "heartbeat",
+        "data.corpus", "data.mixture", "data.tokenizer", "data.workers", "data.processes",
+        "data.prefetch", "mesh.")
 
 
-def parameters_of(folder: Path, config: RunConfig, tokenizer, steps: Steps) -> dict:
-    """The best parameters of another run, sharded as this one's.
+def begin(
+    saved: Checkpoints, steps: Steps, config: RunConfig, corpus, tokenizer, say
+) -> tuple[int, dict, dict]:
+    """`(step, state, metadata)` of the newest checkpoint that every process can read, else of a
+    run that begins (step 0), whose folder is then furnished. Of the metadata, `best` is the lowest
+    held-out loss so far.
 
-    Raises CheckpointError when that run is of another model or tokenizer.
+    Raises CheckpointError where the folder holds something that this run is not.
     """
-    if not (folder / "config.json").is_file() or not (folder / "checkpoints").is_dir():
-        raise CheckpointError(folder, "is no run folder", "give --start-from a run's folder")
-    wanted = parameter_shapes(config)
-    if parameter_shapes(load_config(folder / "config.json")) != wanted:
+    folder = saved.folder.parent
+    if saved.steps == [0]:
         raise CheckpointError(
-            folder, "holds another model than this config describes",
-            f"take over model, data.text_length and the objectives that are on from its {folder}"
-            "/config.json",
+            folder, "holds a model that was imported, not trained",
+            "give --name for a new run and --start-from this folder",
         )
-    with Checkpoints(folder / "checkpoints") as saved:
-        if saved.best is None:
-            raise CheckpointError(folder, "has no checkpoint", "train it further first")
-        if saved.about(saved.best).get("tokenizer") != tokenizer.hash:
+    for step in saved.unfinished:
+        say(f"checkpoint {step} was not finished when the run ended: passed over")
+    hashes = {"corpus": corpus.hash, "tokenizer": tokenizer.hash}
+    found = saved.restore_newest(
+        abstract(steps.abstract, steps.shardings),
+        lambda about: accept(about, hashes, config, folder), say,
+    )
+    if found is None:
+        state = steps.init()
+        if config.start_from:
+            state = warm(state, steps, config, tokenizer, folder, say)
+        furnish(folder, config, corpus, tokenizer)
+        return 0, state, {"best": math.inf}
+    step, state, about = found
+    say(f"resuming {folder} at step {step:,} of {config.steps:,}")
+    other = [name for name, value in hashes.items() if about[name] != value]
+    if other:
+        say(f"WARNING: going on with another {' and '.join(other)} than until step {step:,}: this "
+            "run's figures are no longer of one training set")
+        furnish(folder, config, corpus, tokenizer, goes_on=True)
+        about = about | {"best": None}  # losses of other people's nights do not compare
+    return step, state, about | {"best": math.inf if about["best"] is None else about["best"]}
+
+
+def warm(state: dict, steps: Steps, config: RunConfig, tokenizer, folder: Place, say) -> dict:
+    """A fresh state with the parameters of `config.start_from` in it; says and writes what was
+    taken over."""
+    source = place(config.start_from)
+    taken, report, named = warm_start(source, config, tokenizer, steps, state["parameters"])
+    say(f"starting from {named}")
+    for line in lines(report):
+        say(f"  {line}")
+    if jax.process_index() == 0:
+        write_json(folder / "start_from.json", as_json(report, named))
+    return steps.begun_from(state, taken)
+
+
+def accept(about: dict, hashes: dict[str, str], config: RunConfig, folder: Place) -> None:
+    """CheckpointError unless a checkpoint's metadata fits this run."""
+    for name, value in hashes.items():
+        if about[name] != value and not config.allow_other_data:
             raise CheckpointError(
-                folder, "was trained with another tokenizer than the corpus has",
-                "give the corpus that run's (for CLIP's: `sleeplm tokenizer --bpe FILE`)",
+                folder, f"was trained with another {name} ({about[name][:12]}, now {value[:12]})",
+                f"restore that {name}, start a run of another name, or give --allow-other-data",
             )
-        return saved.restore_parameters(
-            saved.best, abstract(steps.abstract["parameters"], steps.shardings["parameters"])
+    expected = about["step"] * config.data.batch_size
+    if about["next_index"] != expected or about["seed"] != config.seed:
+        raise CheckpointError(
+            folder, f"its step {about['step']} is at sample {about['next_index']} of seed "
+            f"{about['seed']}, this config's at {expected} of {config.seed}",
+            "restore the run's own config.json",
         )
 
 
-def parameter_shapes(config: RunConfig) -> dict[str, tuple[int, ...]]:
-    """Path -> shape of every parameter of a config; nothing is allocated."""
-    shapes = jax.eval_shape(lambda: create(config)[1])
-    return {jax.tree_util.keystr(path): x.shape
-            for path, x in jax.tree_util.tree_leaves_with_path(shapes)}
+def furnish(folder: Place, config: RunConfig, corpus, tokenizer, *, goes_on=False) -> None:
+    """What a run's folder holds from its beginning; written by one process."""
+    if jax.process_index() == 0:
+        tokenizer.save(folder)
+        save_config(config, folder / "config.json")
+        write_provenance(folder, config, corpus, tokenizer, goes_on=goes_on)
 
 
-def check_same_run(config: RunConfig, folder: Path) -> None:
+def check_same_run(config: RunConfig, folder: Place) -> None:
     """ConfigError when the folder holds a run whose config would give another result."""
     path = folder / "config.json"
     if not path.exists():
@@ -66,5 +117,6 @@ def check_same_run(config: RunConfig, folder: Path) -> None:
     if changed:
         raise ConfigError(
             folder, f"holds a run of another config ({'; '.join(changed)})",
-            "give --name for a new run, or undo the change",
+            "give --name for a new run (--start-from this one takes over what it has learned), or "
+            "undo the change",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from sleeplm_jax import __version__
 from sleeplm_jax.config import RunConfig
 from sleeplm_jax.corpus.builder import SPLITS
 from sleeplm_jax.files import write_json
+from sleeplm_jax.places import Place
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy",
             "tensorflow-datasets", "sentencepiece")
@@ -33,8 +35,14 @@ def git_commit() -> str | None:
         return None
 
 
-def write_provenance(folder: Path, config: RunConfig, corpus, tokenizer) -> None:
-    """`run.json`: enough to tell, later, what this run's figures rest on."""
+def write_provenance(folder: Place, config: RunConfig, corpus, tokenizer, *,
+                     goes_on: bool = False) -> None:
+    """`run.json`: enough to tell, later, what this run's figures rest on.
+
+    Where the run `goes_on` with other data, those before are kept beside them: an evaluation must
+    know everyone that was trained on.
+    """
+    before = json.loads((folder / "run.json").read_text())["corpus"] if goes_on else {}
     about = {
         "sleeplm_jax": __version__,
         "git_commit": git_commit(),
@@ -52,4 +60,11 @@ def write_provenance(folder: Path, config: RunConfig, corpus, tokenizer) -> None
         },
         "tokenizer": {"hash": tokenizer.hash, "vocab_size": tokenizer.vocab_size},
     }
+    if before:
+        now = about["corpus"]
+        now["before"] = [*before.get("before", []), before["hash"]]
+        now["simulated"] = now["simulated"] or before["simulated"]
+        for name in ("subjects", "signals"):
+            for split, known in now[name].items():
+                now[name][split] = list(dict.fromkeys([*before[name][split], *known]))
     write_json(folder / "run.json", about)

@@ -1,6 +1,7 @@
 """One mesh-sharded training step and its evaluation twin: pure functions under `jax.jit`.
 
-A training state is `{"parameters", "optimizer", "step", "skipped"}`; batches are the loader's.
+A training state is `{"parameters", "optimizer", "step", "skipped", "loss_mean"}`, with `"ema"`
+where `optimizer.ema` is on; batches are the loader's.
 """
 
 from __future__ import annotations
@@ -11,20 +12,26 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sleeplm_jax.config import RunConfig
-from sleeplm_jax.models.build import amplitude_channels, bind, create, graph_of
+from sleeplm_jax.models.build import create
 from sleeplm_jax.objectives.contrastive import bounded
-from sleeplm_jax.objectives.reconstruction import draw_hidden
-from sleeplm_jax.objectives.total import total_loss
 from sleeplm_jax.parallel.rules import state_shardings
+from sleeplm_jax.training.gradients import Losses
 from sleeplm_jax.training.optimizer import learning_rate, make_optimizer
+
+LOSS_DECAY = 0.98  # of the running mean that a spike is measured by: some fifty steps
 
 
 class Steps:
-    """The jitted functions of one run on one mesh: `init`, `train`, `evaluate`."""
+    """The jitted functions of one run on one mesh: `init`, `train`, `evaluate`.
+
+    `train(state, batch) -> (state, metrics)`, metrics scalars on the devices: `loss`, its parts,
+    `grad_norm`, `parameter_norm`, `learning_rate`, `temperature`, `bad` (the update was left out)
+    and `skipped` (how many were). Raises ConfigError for a model that the mesh cannot split.
+    """
 
     def __init__(self, config: RunConfig, mesh: Mesh):
         self.config, self.mesh = config, mesh
-        self.graph = graph_of(config)
+        self.losses = Losses(config, mesh)
         self.optimizer = make_optimizer(
             config.optimizer, config.steps, jax.eval_shape(lambda: create(config)[1])
         )
@@ -46,73 +53,84 @@ class Steps:
         those give up (gloo: after 30 s).
         """
         self.train = self.train.lower(state, batch).compile()
-        self.evaluate = self.evaluate.lower(state["parameters"], held_out_batch).compile()
+        self.evaluate = self.evaluate.lower(self.evaluated(state), held_out_batch).compile()
+
+    def evaluated(self, state):
+        """The parameters that held-out losses are measured by: the running mean where there is
+        one."""
+        return state.get("ema", state["parameters"])
+
+    def begun_from(self, state, parameters):
+        """A fresh `state` with `parameters` in place of those that were drawn."""
+        given = {"parameters": parameters}
+        if "ema" in state:  # a copy: the step gives both buffers away
+            given["ema"] = jax.tree.map(jnp.copy, parameters)
+        return state | given
 
     def _init(self):
         parameters = create(self.config, self.config.seed)[1]
-        return {
+        state = {
             "parameters": parameters,
             "optimizer": self.optimizer.init(parameters),
             "step": jnp.zeros((), jnp.int32),
             "skipped": jnp.zeros((), jnp.int32),
+            "loss_mean": jnp.float32(jnp.inf),  # of no step: nothing is a spike
         }
-
-    def _loss(self, parameters, batch, key=None):
-        """`(loss, parts)`; in training `key` draws dropout and the patches that are hidden.
-
-        An evaluation hides the same patches every time, and only from the reconstruction: the
-        other losses are those of the model in use.
-        """
-        model, encoder = bind(self.graph, parameters), self.config.model.encoder
-        objective, training = self.config.objective, key is not None
-        partly = batch
-        if objective.reconstruction > 0 and objective.reconstruction_form == "masked":
-            hiding, key = jax.random.split(key if training else jax.random.key(0))
-            count, channels, samples = batch["signal"].shape
-            shape = (count, channels // encoder.patch_channels, samples // encoder.patch_samples)
-            partly = batch | {"hidden_patches": draw_hidden(hiding, shape, objective.mask_share)}
-        if training:
-            outputs = model(partly, key if encoder.dropout > 0 else None)
-        else:
-            outputs = model(batch)
-            if partly is not batch:
-                hidden = model(partly)
-                outputs |= {n: hidden[n] for n in ("patches", "position_logits") if n in hidden}
-        return total_loss(outputs, partly, objective, amplitude_channels(self.config))
+        if self.config.optimizer.ema > 0:
+            state["ema"] = jax.tree.map(jnp.copy, parameters)
+        return state
 
     def _train(self, state, batch):
-        """`(state, metrics)`; an update with a non-finite gradient is left out, on the device."""
-        (loss, parts), gradients = jax.value_and_grad(self._loss, has_aux=True)(
-            state["parameters"], batch,
+        """`(state, metrics)`; a bad step changes nothing but the counts, decided on the device."""
+        before = {k: x for k, x in state.items() if k not in ("step", "skipped")}
+        (loss, parts), gradients = self.losses.gradients(
+            before["parameters"], batch,
             jax.random.fold_in(jax.random.key(self.config.seed), state["step"]),
         )
         norm = optax.tree.norm(gradients)
-        finite = jnp.isfinite(norm) & jnp.isfinite(loss)
+        bad = ~(jnp.isfinite(norm) & jnp.isfinite(loss))
+        mean, updates = state["loss_mean"], state["step"] - state["skipped"]
+        if self.config.spike_factor > 0:
+            bad |= loss > self.config.spike_factor * mean
+        after = self._updated(before, gradients, updates)
+        after["loss_mean"] = jnp.where(
+            jnp.isfinite(mean), LOSS_DECAY * mean + (1 - LOSS_DECAY) * loss, loss
+        )
+        after = jax.tree.map(lambda new, old: jnp.where(bad, old, new), after, before)
+        parameters = after["parameters"]
+        metrics = {
+            "loss": loss, **parts, "grad_norm": norm,
+            "parameter_norm": optax.tree.norm(parameters),
+            "learning_rate": self.schedule(updates),  # the optimiser counts those it made
+            "bad": bad, "skipped": state["skipped"] + bad,
+        }
+        if self.config.spike_factor > 0:
+            metrics["loss_mean"] = mean
+        if "logit_scale" in parameters:
+            metrics["temperature"] = jnp.exp(-parameters["logit_scale"])
+        return after | {"step": state["step"] + 1, "skipped": metrics["skipped"]}, metrics
+
+    def _updated(self, state, gradients, updates_before):
+        """`state` after one update of its parameters."""
         updates, optimizer = self.optimizer.update(
             gradients, state["optimizer"], state["parameters"]
         )
-        updated = optax.apply_updates(state["parameters"], updates)
-        if "logit_scale" in updated:
+        parameters = optax.apply_updates(state["parameters"], updates)
+        if "logit_scale" in parameters:
             form = self.config.objective.contrastive_form
-            updated["logit_scale"] = bounded(updated["logit_scale"], form)
-        keep = lambda new, old: jax.tree.map(  # noqa: E731
-            lambda n, o: jnp.where(finite, n, o), new, old
-        )
-        metrics = {
-            "loss": loss, **parts, "grad_norm": norm,
-            "learning_rate": self.schedule(state["step"]),
-            "skipped": state["skipped"] + ~finite,
-        }
-        if "logit_scale" in updated:
-            metrics["temperature"] = jnp.exp(-updated["logit_scale"])
-        return {
-            "parameters": keep(updated, state["parameters"]),
-            "optimizer": keep(optimizer, state["optimizer"]),
-            "step": state["step"] + 1,
-            "skipped": metrics["skipped"],
-        }, metrics
+            parameters["logit_scale"] = bounded(parameters["logit_scale"], form)
+        after = state | {"parameters": parameters, "optimizer": optimizer}
+        if "ema" in state:
+            # Short at first, so that the parameters it began with are soon forgotten (after ten
+            # updates they weigh 1e-5), and it needs no correction where it is read.
+            count = updates_before.astype(jnp.float32)
+            decay = jnp.minimum(self.config.optimizer.ema, (1 + count) / (10 + count))
+            after["ema"] = jax.tree.map(
+                lambda mean, new: mean + (1 - decay) * (new - mean), state["ema"], parameters
+            )
+        return after
 
     def _evaluate(self, parameters, batch):
         """Losses of one batch and how many of its rows are samples rather than padding."""
-        loss, parts = self._loss(parameters, batch)
+        loss, parts = self.losses(parameters, batch)
         return {"loss": loss, **parts, "samples": batch["valid"].sum()}

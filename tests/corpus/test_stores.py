@@ -100,6 +100,10 @@ def test_what_is_cut_short_leaves_the_old_corpus_valid(three, store, monkeypatch
 
 def test_shards_come_to_the_cache_once_and_only_whole(three, store, cache, monkeypatch):
     corpus = run(three, store).corpus
+    (cache.parent / "file").write_text("")
+    with monkeypatch.context() as no_folder, pytest.raises(CorpusError, match="another folder by"):
+        no_folder.setenv("SLEEPLM_CACHE", str(cache.parent / "file"))
+        corpus.shards()
     folder = corpus.shards()
     assert folder.parent == cache == cache_folder()
     times = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}

@@ -18,9 +18,9 @@ from sleeplm_jax.errors import CheckpointError
 from sleeplm_jax.inference.run import Model
 from sleeplm_jax.models.build import with_vocabulary
 from sleeplm_jax.parallel.mesh import make_mesh
-from sleeplm_jax.training.beginning import parameters_of
 from sleeplm_jax.training.loop import train
 from sleeplm_jax.training.step import Steps
+from sleeplm_jax.training.warm_start import warm_start
 from tests.fixtures_run import tiny_config
 from tests.interop.clip_words import small_bpe
 from tests.interop.shapes import changed, small_sleeplm, weights
@@ -43,7 +43,11 @@ def test_training_starts_from_another_runs_parameters(trained_run, corpus_folder
     )
     mesh = make_mesh(config.mesh)
     with jax.set_mesh(mesh):
-        taken = parameters_of(trained_run, config, Tokenizer.load(trained_run), Steps(config, mesh))
+        steps = Steps(config, mesh)
+        taken, report, _ = warm_start(
+            trained_run, config, Tokenizer.load(trained_run), steps, steps.init()["parameters"]
+        )
+    assert {row.what for row in report} == {"loaded"}
     for new, old in zip(jax.tree.leaves(taken), jax.tree.leaves(
         Model.load(trained_run, batch_size=2).parameters)
     ):
@@ -52,6 +56,7 @@ def test_training_starts_from_another_runs_parameters(trained_run, corpus_folder
     assert after[0] < before[0] - 0.25 * (before[0] - before[-1])
 
 
+@pytest.mark.slow
 def test_another_model_or_tokenizer_is_refused(trained_run, corpus_folder, tmp_path):
     config = tiny_config(corpus_folder, tmp_path, start_from=str(trained_run))
     with pytest.raises(CheckpointError, match="another model"):

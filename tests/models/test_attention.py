@@ -103,7 +103,8 @@ def test_bfloat16_blocks_differ_by_roundings_only():
 
 def test_dropout_leaves_weights_out_and_scales_the_rest():
     value = np.ones_like(V)
-    out = attend(Q, K, value, dropout=0.5, dropout_key=jax.random.key(0))
+    keys = jax.random.split(jax.random.key(0), len(Q))
+    out = attend(Q, K, value, dropout=0.5, dropout_keys=keys)
     # Rows of weights add up to 1; with half of them left out and doubled, to 1 on average.
     assert np.std(out) > 0.05 and abs(np.mean(out) - 1) < 0.1
     np.testing.assert_allclose(attend(Q, K, value, dropout=0.5), 1, atol=1e-6)

@@ -116,7 +116,9 @@ def test_a_hidden_patch_is_not_read_and_is_told_from_its_token(config):
     assert np.abs(run(seen)["patches"] - before["patches"]).max() > 1e-3
 
 
-@pytest.mark.parametrize("config", [SMALL, small()], ids=["vit2d", "dual_axis"])
+@pytest.mark.parametrize("config", [
+    pytest.param(SMALL, id="vit2d"), pytest.param(small(), id="dual_axis", marks=pytest.mark.slow),
+])
 def test_dropout_is_drawn_from_its_key_alone(config):
     config = with_(config, encoder=dict(dropout=0.3), objective=dict(contrastive=0, caption=0))
     graph, parameters = made(config)
@@ -128,8 +130,15 @@ def test_dropout_is_drawn_from_its_key_alone(config):
     }
     run = jax.jit(lambda key: bind(graph, parameters)(batch, key)["reconstruction"])
     still = run(None)
-    first, again, other = (np.asarray(run(jax.random.key(n))) for n in (1, 1, 2))
+    first, again, other = (
+        np.asarray(run(jax.random.split(jax.random.key(n), 2))) for n in (1, 1, 2)
+    )
     np.testing.assert_array_equal(first, again)
+    # A sample's draw is its own: exchanged keys exchange the draws.
+    batch = {name: np.repeat(x[:1], 2, 0) for name, x in batch.items()}
+    keys = jax.random.split(jax.random.key(1), 2)
+    alike = jax.jit(lambda keys: bind(graph, parameters)(batch, keys)["reconstruction"])
+    np.testing.assert_allclose(alike(keys)[::-1], alike(keys[::-1]), atol=1e-5)
     assert np.abs(first - other).max() > 1e-4 and np.abs(first - still).max() > 1e-4
 
 
@@ -137,8 +146,9 @@ def test_dropout_keeps_the_mean_and_the_share():
     from sleeplm_jax.models.layers import drop
 
     x = np.full((400, 400), 2.0, np.float32)
-    y = np.asarray(drop(x, 0.25, jax.random.key(0)))
+    keys = jax.random.split(jax.random.key(0), 400)
+    y = np.asarray(drop(x, 0.25, keys))
     assert abs((y == 0).mean() - 0.25) < 0.005 and abs(y.mean() - 2) < 0.02
-    assert drop(x, 0.25, None) is x and drop(x, 0.0, jax.random.key(0)) is x
+    assert drop(x, 0.25, None) is x and drop(x, 0.0, keys) is x
 
 

@@ -65,7 +65,7 @@ def test_an_unknown_position_costs_nothing():
 
 
 def test_the_share_of_hidden_patches_is_as_asked():
-    hidden = np.asarray(draw_hidden(jax.random.key(3), (64, 10, 30), 0.3))
+    hidden = np.asarray(draw_hidden(jax.random.split(jax.random.key(3), 64), (10, 30), 0.3))
     # 19,200 draws: standard deviation 0.0033.
     assert abs(hidden.mean() - 0.3) < 0.014
     assert hidden.reshape(64, -1).std(0).min() > 0  # not the same for every sample

@@ -1,15 +1,17 @@
 """Ranks find each other, and who is missing is named."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
-from sleeplm_jax.errors import ConfigError
-from sleeplm_jax.parallel.processes import MissingRanks, Place, place_from, roll_call
+from sleeplm_jax.errors import ConfigError, UserError
+from sleeplm_jax.parallel.processes import MissingRanks, Place, lost, place_from, roll_call
 
 
 def free_port():
@@ -109,36 +111,117 @@ def test_an_environment_that_cannot_be_is_refused(change, finding):
 def test_a_loopback_address_serves_on_one_host():
     one = {"SLEEPLM_COORDINATOR": "127.0.0.1:4000", "SLEEPLM_PROCESSES": "2",
            "SLEEPLM_PROCESS": "1", "SLEEPLM_ONE_HOST": "1"}
-    assert place_from(one) == Place("127.0.0.1:4000", 2, 1)
+    assert place_from(one) == Place("127.0.0.1:4000", 2, 1, one_host=True)
 
 
-def test_two_processes_compute_together(tmp_path):
-    """The roll, then JAX on the same port: a sum over both processes' devices."""
-    script = (
-        "import sys\n"
-        "from sleeplm_jax.parallel.processes import connect\n"
-        "rank = connect(start_timeout=60, heartbeat=30)\n"
-        "import jax, numpy as np\n"
-        "from jax.experimental import multihost_utils as m\n"
-        "total = int(m.process_allgather(np.array([rank + 1])).sum())\n"
-        # A file, since gloo writes into standard output, between the parts of others' lines.
-        "open(f'{sys.argv[1]}/{rank}', 'w').write(f'{total} {jax.device_count()}')\n"
-    )
+def test_the_first_rank_may_call_itself_by_a_name_that_is_loopback_here(monkeypatch):
+    """Debian's /etc/hosts gives a host's own name 127.0.1.1; the other hosts' do not."""
+    from sleeplm_jax.parallel import processes
+
+    monkeypatch.setattr(processes.socket, "gethostname", lambda: "node-1")
+    monkeypatch.setattr(processes, "is_loopback", lambda host: True)
+    ours = {"SLEEPLM_COORDINATOR": "node-1:4000", "SLEEPLM_PROCESSES": "2"}
+    assert place_from(ours | {"SLEEPLM_PROCESS": "0"}).coordinator == "node-1:4000"
+    with pytest.raises(ConfigError, match="its own host only"):
+        place_from(ours | {"SLEEPLM_PROCESS": "1"})
+
+
+def test_a_lost_peer_is_told_from_other_errors():
+    from jax.errors import JaxRuntimeError
+
+    gone = JaxRuntimeError("INTERNAL: [/x/gloo/pair.cc:555] Connection closed by peer [::1]:41")
+    saving = UserError("run", "saving failed", "see to the disk")
+    saving.__cause__ = ValueError("a save")
+    saving.__cause__.__cause__ = gone
+    assert lost(gone) is gone and lost(saving) is gone
+    memory = JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 5 bytes")
+    for other in (memory, ValueError("Connection closed"), UserError("run", "gloo", "x")):
+        assert lost(other) is None
+
+
+# Ranks answer in files, since gloo writes into standard output, between the parts of others' lines.
+COMPUTE = """
+import sys, time
+from pathlib import Path
+from sleeplm_jax.parallel.processes import connect, leaving
+folder = Path(sys.argv[1])
+rank = connect(start_timeout=60, heartbeat=int(sys.argv[2]))
+import jax, numpy as np
+from jax.experimental import multihost_utils as m
+gather = lambda value: m.process_allgather(np.array([value]))
+"""
+
+
+def ranks(body, folder, heartbeat=30, count=2):
     port = free_port()
-    ranks = [
+    return [
         subprocess.Popen(
-            [sys.executable, "-c", script, str(tmp_path)],
+            [sys.executable, "-c", COMPUTE + body, str(folder), str(heartbeat)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, env=os.environ | {
-                "SLEEPLM_COORDINATOR": f"127.0.0.1:{port}", "SLEEPLM_PROCESSES": "2",
+                "SLEEPLM_COORDINATOR": f"127.0.0.1:{port}", "SLEEPLM_PROCESSES": str(count),
                 "SLEEPLM_PROCESS": str(rank), "SLEEPLM_ONE_HOST": "1", "JAX_PLATFORMS": "cpu",
                 "JAX_NUM_CPU_DEVICES": "2",
             },
         )
-        for rank in range(2)
+        for rank in range(count)
     ]
-    said = [process.communicate(timeout=120) for process in ranks]
-    for rank, (process, (_, errors)) in enumerate(zip(ranks, said)):
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_two_processes_compute_together(tmp_path):
+    """The roll, then JAX on the same port: a sum over both processes' devices."""
+    started = ranks(
+        "total = int(gather(rank + 1).sum())\n"
+        "(folder / str(rank)).write_text(f'{total} {jax.device_count()}')\n", tmp_path,
+    )
+    said = [process.communicate(timeout=120) for process in started]
+    for rank, (process, (_, errors)) in enumerate(zip(started, said)):
         assert process.returncode == 0, errors[-2000:]
         assert (tmp_path / str(rank)).read_text() == "3 4"
     assert "rank 1: " in said[0][0]
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_without_a_launcher_too_the_others_end_when_one_is_killed(killed, tmp_path):
+    """In a collective that notices it; killing rank 0 kills JAX's coordinator as well."""
+    started = ranks(
+        "with leaving():\n"
+        "    for step in range(10_000):\n"
+        "        gather(step)\n"
+        "        (folder / str(rank)).touch()\n"
+        "        time.sleep(0.01)\n", tmp_path,
+    )
+    for rank in range(2):
+        wait_for(tmp_path / str(rank))
+    started[killed].kill()
+    began = time.monotonic()
+    _, errors = started[1 - killed].communicate(timeout=120)
+    started[killed].communicate()
+    took = time.monotonic() - began
+    # By the collective's error, in a line of ours, or by JAX's abort, whichever comes first.
+    assert started[1 - killed].returncode in (134, -6), errors[-2000:]
+    assert took < 30, took
+
+
+def test_a_rank_that_gives_no_sign_of_life_is_dead_within_the_heartbeat(tmp_path):
+    """Stopped while the other is in no collective: nothing else could tell."""
+    started = ranks("gather(rank)\n(folder / str(rank)).touch()\ntime.sleep(300)\n", tmp_path,
+                    heartbeat=6)
+    for rank in range(2):
+        wait_for(tmp_path / str(rank))
+    os.kill(started[1].pid, signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        _, errors = started[0].communicate(timeout=120)
+    finally:
+        started[1].kill()
+        started[1].communicate()
+    assert started[0].returncode == -6 and "heartbeat" in errors.lower(), errors[-2000:]
+    assert time.monotonic() - began < 40
