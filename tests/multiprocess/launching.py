@@ -51,7 +51,9 @@ def ended(process):
 
 
 def log(out, rank):
-    return (out / "logs" / f"rank-{rank}.log").read_text(errors="replace")
+    """What a rank has said; nothing while it has no log yet."""
+    path = out / "logs" / f"rank-{rank}.log"
+    return path.read_text(errors="replace") if path.exists() else ""
 
 
 def process_of(out, rank):

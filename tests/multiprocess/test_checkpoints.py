@@ -55,9 +55,11 @@ def test_checkpoints_by_time_are_of_the_same_steps_in_all_processes(corpus_folde
         status, said, _ = ended(process)
     assert status == 128 + signal.SIGTERM, said
     assert len(seen) >= 4
-    # Each was temporary: only the last, of the stop, is left.
+    # Each was temporary: the last, of the stop, is left, and the one before, which goes only when
+    # another is written after it.
     step = int(re.search(r"stopped at step ([\d,]+), saved", log(tmp_path, 0))[1]
                .replace(",", ""))
-    assert Checkpoints(folder).steps == [step] and step >= max(seen)
+    left = Checkpoints(folder).steps
+    assert left[-1] == step >= max(seen) and len(left) <= 2
     assert Checkpoints(folder).about(step)["temporary"] is True
-    assert os.listdir(folder) == [str(step)]
+    assert sorted(os.listdir(folder)) == sorted(map(str, left))
