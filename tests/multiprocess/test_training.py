@@ -53,4 +53,4 @@ def test_asked_while_it_compiles_it_ends_at_once(corpus_folder, tmp_path):
     assert took < 20, took
     for rank in range(2):
         assert "stopped before the first step; nothing new to save" in log(tmp_path, rank)
-    assert not (tmp_path / "tiny" / "metrics.jsonl").exists()
+    assert not rows(tmp_path / "tiny")
