@@ -1,7 +1,6 @@
 """Starts trainings of several processes as a user starts them, and reads what they leave."""
 
 import contextlib
-import json
 import os
 import re
 import subprocess
@@ -9,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from sleeplm_jax.files import read_rows
 from sleeplm_jax.training.clock import RATES
 
 LOCAL = Path(__file__).parents[2] / "launch" / "local.py"
@@ -63,12 +63,8 @@ def process_of(out, rank):
 
 def rows(folder, split="train"):
     """Rows of the metrics without what depends on the clock; a line being written is left out."""
-    found = []
-    for line in (folder / "metrics.jsonl").read_text().splitlines():
-        with contextlib.suppress(ValueError):
-            found.append(json.loads(line))
     return [{k: v for k, v in row.items() if k not in RATES}
-            for row in found if row["split"] == split]
+            for row in read_rows(folder / "metrics.jsonl") if row["split"] == split]
 
 
 def wait_until(condition, process, what):

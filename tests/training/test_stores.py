@@ -20,12 +20,11 @@ from sleeplm_jax.files import read_rows, write_atomically
 from sleeplm_jax.inference.run import Model
 from sleeplm_jax.interop.torch_folder import new_folder
 from sleeplm_jax.places import place
-from sleeplm_jax.training.clock import RATES
 from sleeplm_jax.training.loop import train
 from tests.fixtures_run import tiny_config
-from tests.multiprocess.launching import TINY, ended, launched, log, wait_until
+from tests.multiprocess.launching import TINY, ended, launched, log, rows, wait_until
 
-STORES = [pytest.param("s3", marks=pytest.mark.slow), pytest.param("gs", marks=pytest.mark.slow)]
+STORES = ["s3", "gs"]
 
 
 @pytest.fixture(autouse=True)
@@ -34,17 +33,13 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
-def rows(folder, split="train"):
-    return [{k: v for k, v in row.items() if k not in RATES}
-            for row in read_rows(folder / "metrics.jsonl") if row["split"] == split]
-
-
 def whole(folder):
     """Steps of the checkpoints at the store, by their receipts."""
     names = (path.name for path in (folder / "checkpoints" / "receipts").iterdir())
     return sorted(int(name.partition(".")[0]) for name in names if name.endswith("0-of-1.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", STORES)
 def test_killed_resumed_and_used_as_on_a_disk(
     kind, store_servers, trained_run, corpus_folder, tmp_path, cache, capsys
