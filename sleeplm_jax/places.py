@@ -34,6 +34,27 @@ _CREDENTIALS = dict.fromkeys(
 )
 PAUSES = (1, 5, 20, 60, 180, 300)  # seconds before a store that cannot be reached is asked again
 _T = TypeVar("_T")
+_transfers = 0
+
+
+def transferred() -> int:
+    """A number that grows while this process sends files to stores or fetches them."""
+    return _transfers
+
+
+def _counting() -> Any:
+    """fsspec's callback that counts the bytes of all files of a transfer into `transferred`."""
+    from fsspec.callbacks import Callback
+
+    class Counting(Callback):
+        def branched(self, path_1, path_2, **kwargs):
+            return self
+
+        def relative_update(self, inc=1):
+            global _transfers
+            _transfers += inc
+
+    return Counting()
 
 
 class RemotePath:
@@ -165,7 +186,8 @@ class RemotePath:
         with self._reached():
             if names:
                 self._store.put([str(sources[name]) for name in names],
-                                [f"{self.path}/{name}" for name in names])
+                                [f"{self.path}/{name}" for name in names],
+                                callback=_counting())
 
     def bring(self, targets: dict[str, Path]) -> None:
         """Fetches files from below this folder, many at a time: name -> file of this machine."""
@@ -175,7 +197,7 @@ class RemotePath:
         with self._reached():
             if names:
                 self._store.get([f"{self.path}/{name}" for name in names],
-                                [str(targets[name]) for name in names])
+                                [str(targets[name]) for name in names], callback=_counting())
 
     def move(self, target: RemotePath) -> None:
         """Moves a folder within its store: each file is copied, then deleted."""

@@ -8,7 +8,7 @@ import pytest
 
 from sleeplm_jax import files
 from sleeplm_jax.errors import UserError
-from sleeplm_jax.places import RemotePath, place
+from sleeplm_jax.places import RemotePath, place, transferred
 
 
 def test_addresses_survive_being_made_a_path():
@@ -63,6 +63,18 @@ def test_what_a_store_says_is_one_line_with_the_address(monkeypatch):
         with pytest.raises(UserError, match="^memory://private/x.json: cannot be rea") as caught:
             act()
         assert "\n" not in str(caught.value) and "credentials" in str(caught.value)
+
+
+def test_sending_and_fetching_count_as_progress(address, tmp_path):
+    """What the watchdog asks while a large checkpoint leaves for a store."""
+    pytest.importorskip("fsspec")
+    (tmp_path / "a").write_bytes(bytes(1_000_000))
+    before = transferred()
+    place(address).send({"a": tmp_path / "a"})
+    sent = transferred()
+    place(address).bring({"a": tmp_path / "b"})
+    assert sent > before and transferred() > sent
+    assert (tmp_path / "b").stat().st_size == 1_000_000
 
 
 def test_importing_it_loads_no_fsspec():

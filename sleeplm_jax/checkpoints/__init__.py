@@ -11,6 +11,7 @@ was saved for its time alone goes when a later one is there.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import math
@@ -31,9 +32,10 @@ from sleeplm_jax.checkpoints.orbax import (
     orbax_v1,
     quiet,
     reason,
+    save_errors,
 )
 from sleeplm_jax.depot import Depot
-from sleeplm_jax.errors import CheckpointError
+from sleeplm_jax.errors import CheckpointError, Interrupted
 from sleeplm_jax.files import content_sha256, write_json
 from sleeplm_jax.parallel.fingerprint import fingerprint
 from sleeplm_jax.parallel.telling import all_say, first_says
@@ -42,6 +44,8 @@ from sleeplm_jax.places import Place, place
 FORMAT = 2  # of the items; raised when an older version could not read them
 ABOUT = "about"
 LISTING_S = 120  # for a network file system to show all hosts the same
+PROMPT_S = 0.5  # between two looks whether a save has failed that all wait for
+LEAVING_S = 30.0  # for a save that goes on while its process ends for another reason
 REMEDY = "choose another step, or delete this step's folder"
 
 
@@ -101,6 +105,10 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind, *exc) -> None:
+        if kind is not None and jax.process_count() > 1 and not issubclass(kind, Interrupted):
+            # This process leaves by itself. Orbax would wait 20 minutes for ranks that wait for it.
+            self._give(LEAVING_S)
+            return
         try:
             self.wait()
         except CheckpointError:
@@ -130,12 +138,33 @@ class Checkpoints:
             pass
         return False
 
+    def look(self) -> None:
+        """Raises the error of a save that has failed meanwhile; waits for nothing."""
+        if self._pending is not None and (self._failed() or not self.saving):
+            self.wait()
+
+    def _failed(self) -> BaseException | None:
+        """Why this process could not write its part of the save under way."""
+        return save_errors.last if jax.process_count() > 1 else None
+
+    def _give(self, seconds: float) -> None:
+        """Waits so long at most for the save under way, whose end nobody is told."""
+        end = time.monotonic() + seconds
+        while self.saving and time.monotonic() < end:
+            time.sleep(0.1)
+
     def wait(self) -> None:
         """Waits for the save under way; its error surfaces here."""
         if self._pending is None:
             return
         (step, pending), self._pending = self._pending, None
         try:
+            while jax.process_count() > 1:
+                with contextlib.suppress(TimeoutError):
+                    pending.result(timeout=PROMPT_S)
+                    break
+                if error := self._failed():
+                    raise error
             pending.result()
         except Exception as error:  # a full disk arrives as many kinds
             self._notes.pop(step, None)
@@ -171,6 +200,7 @@ class Checkpoints:
         } | metadata
         about["sha256"] = content_sha256(about)
         self._notes[step] = about
+        save_errors.last = None
         try:
             started = self._checkpointer.save_checkpointables_async(
                 step, items | {ABOUT: about}, force=True, overwrite=True

@@ -12,10 +12,30 @@ from collections.abc import Iterator
 from sleeplm_jax.parallel.telling import all_say
 
 
+class SaveErrors(logging.Filter):
+    """Keeps Orbax' log to itself, which has every save and tracebacks, and remembers the error of
+    a thread that writes: the save's future tells it only when all processes have met in a barrier,
+    to which one that waits for the failed one never comes (20 minutes)."""
+
+    def __init__(self):
+        super().__init__()
+        self.last: BaseException | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and record.exc_info[1] and record.threadName.startswith("async_save"):
+            self.last = record.exc_info[1]
+        return record.levelno >= logging.CRITICAL
+
+
+save_errors = SaveErrors()
+
+
 def orbax_v1():
     from orbax.checkpoint import v1 as ocp  # `import orbax.checkpoint.v1` does not exist
 
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs every save, and tracebacks
+    log = logging.getLogger("absl")
+    log.setLevel(logging.ERROR)
+    log.addFilter(save_errors)  # once, however often it is added
     return ocp
 
 

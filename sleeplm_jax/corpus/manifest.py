@@ -229,7 +229,8 @@ class Corpus:
 
 
 def cache_folder() -> Path:
-    """Where copies from object stores go: $SLEEPLM_CACHE, else the user's cache folder."""
+    """Where copies from object stores and compiled programs go: $SLEEPLM_CACHE, else the user's
+    cache folder."""
     if named := os.environ.get("SLEEPLM_CACHE"):
         return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sleeplm"

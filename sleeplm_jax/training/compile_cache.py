@@ -15,6 +15,7 @@ from pathlib import Path
 import jax
 
 from sleeplm_jax.config import RunConfig
+from sleeplm_jax.corpus.manifest import cache_folder
 
 LEAST_COMPILE_S = 0.5  # programs that compile faster are not kept
 OFF = "off"
@@ -47,8 +48,7 @@ def use_compile_cache(config: RunConfig) -> str:
 def default_folder(config: RunConfig) -> str:
     """The user's cache folder; for several processes one in the folder of the runs, where that is
     on a disk."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = root / "sleeplm_jax" / "compiled"
+    folder = cache_folder() / "compiled"
     if jax.process_count() > 1 and "://" not in config.out:
         folder = Path(config.out) / ".compiled"
     # A program for one kind of CPU may not run on another that shares the disk.

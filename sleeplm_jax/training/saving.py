@@ -37,7 +37,9 @@ class Saving:
         self.by_time = ByTime(60 * config.checkpoint_minutes, start, lambda: saved.saving, now)
 
     def due(self, step: int, val_loss: float | None) -> bool:
-        """Whether to save after `step`; `val_loss` is its held-out loss, where it has one."""
+        """Whether to save after `step`; `val_loss` is its held-out loss, where it has one. Raises
+        CheckpointError where the save before it has failed meanwhile."""
+        self.saved.look()
         return self._regular(step, val_loss) or self.by_time.due(step)
 
     def save(self, step: int, state: dict, best: float, val_loss: float | None = None,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sleeplm_jax.config import RunConfig
 from sleeplm_jax.files import write_atomically
-from sleeplm_jax.places import Place, RemotePath
+from sleeplm_jax.places import Place, RemotePath, transferred
 
 STATUS = 124  # as timeout(1) ends
 # Before the first step: restoring, compiling, a peer that compiles; hours have been seen.
@@ -144,7 +144,7 @@ def watched(config: RunConfig, folder: Place) -> Watchdog:
 
     return Watchdog(
         config.watchdog_minutes, folder, jax.process_index(),
-        growing=lambda: bytes_under(folder / "checkpoints"),
+        growing=lambda: bytes_under(folder / "checkpoints") + transferred(),
     )
 
 

@@ -75,8 +75,8 @@ def test_one_process_keeps_them_with_the_user_and_several_beside_the_runs(tmp_pa
     """Only process 0 writes, so the others gain by a disk that they see as well."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     config = RunConfig(out=str(tmp_path / "runs"))
-    assert default_folder(config).startswith(str(tmp_path / "sleeplm_jax" / "compiled" / "cpu-"))
+    assert default_folder(config).startswith(str(tmp_path / "sleeplm" / "compiled" / "cpu-"))
     monkeypatch.setattr(compile_cache.jax, "process_count", lambda: 2)
     assert default_folder(config).startswith(str(tmp_path / "runs" / ".compiled"))
     on_a_store = dataclasses.replace(config, out="gs://bucket/runs")
-    assert default_folder(on_a_store).startswith(str(tmp_path / "sleeplm_jax"))
+    assert default_folder(on_a_store).startswith(str(tmp_path / "sleeplm"))
