@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import connection, resource_tracker
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
 HELD = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP}
@@ -41,6 +42,17 @@ def interrupts_held() -> Iterator[None]:
                 signal.raise_signal(signal.SIGINT)
 
 
+class _Process(SpawnProcess):
+    def terminate(self) -> None:
+        """By SIGKILL: SIGTERM is held back, and a pool that lost a worker waits for ever for the
+        others that it terminates (Python 3.12)."""
+        self.kill()
+
+
+class _Context(SpawnContext):
+    Process = _Process
+
+
 class _Pool(ProcessPoolExecutor):
     def submit(self, *arguments: Any, **named: Any) -> Future:
         with interrupts_held():  # a submission may start a process, which inherits it
@@ -62,14 +74,14 @@ def worker_pool(
     resource_tracker.ensure_running()
     before = set(multiprocessing.active_children())
     # "spawn": forking a process that holds JAX's or BLAS' threads can deadlock.
-    pool = _Pool(workers, multiprocessing.get_context("spawn"), _begin, (start,))
+    pool = _Pool(workers, _Context(), _begin, (start,))
     try:
         yield pool
         pool.shutdown()
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - before:
-            process.kill()  # they do not hear SIGTERM
+            process.kill()
         raise
 
 
