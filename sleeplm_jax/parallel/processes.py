@@ -8,8 +8,6 @@ learns who is missing, and where the others run.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import ipaddress
 import json
 import os
 import re
@@ -21,6 +19,7 @@ import traceback
 from collections.abc import Callable
 
 from sleeplm_jax.errors import ConfigError, UserError, as_user_error
+from sleeplm_jax.parallel.ranks import Rank, checked, gpus_here, is_loopback, rank_here
 
 START_TIMEOUT_S = 300  # for all ranks to come; queues start nodes minutes apart
 HEARTBEAT_S = 100  # without a sign of life from a rank, the others end (status 134)
@@ -34,98 +33,52 @@ _LOST = re.compile(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """One process among those of a training."""
-
-    coordinator: str  # host:port of rank 0
-    processes: int
-    process: int
-    one_host: bool = False  # all of them on this machine
-
-
 class MissingRanks(UserError):
     """Not all processes came in time."""
-
-
-def place_from(environment: dict[str, str]) -> Place | None:
-    """This process' place by the launchers' variables, else SLURM's; None for one alone.
-
-    `SLEEPLM_COORDINATOR` (host:port) is given by launch/; the number of processes and the rank by
-    `SLEEPLM_PROCESSES` and `SLEEPLM_PROCESS`, or, under SLURM, by `SLURM_NTASKS` and
-    `SLURM_PROCID`. Raises ConfigError for values that cannot be.
-    """
-    coordinator = environment.get("SLEEPLM_COORDINATOR", "")
-    if not coordinator:
-        return None
-    host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ConfigError("SLEEPLM_COORDINATOR", f"is {coordinator!r}", "give host:port of rank 0")
-    numbers = {}
-    for name, names in (
-        ("processes", ("SLEEPLM_PROCESSES", "SLURM_NTASKS")),
-        ("process", ("SLEEPLM_PROCESS", "SLURM_PROCID")),
-    ):
-        found = next((key for key in names if environment.get(key)), names[0])
-        value = environment.get(found, "")
-        if not value.isdigit():
-            raise ConfigError(found, f"is {value!r}", "give a whole number, or use a launcher")
-        numbers[name] = int(value)
-    alone = environment.get("SLEEPLM_ONE_HOST") == "1"
-    place = Place(coordinator, **numbers, one_host=alone)
-    if not place.process < place.processes:
-        raise ConfigError(
-            "SLEEPLM_PROCESS", f"is {place.process} of {place.processes} processes",
-            "ranks count from 0 to one less than the processes",
-        )
-    # Debian's hosts call themselves 127.0.1.1, by a name that leads the others to a real address.
-    own = place.process == 0 and host in (socket.gethostname(), socket.getfqdn())
-    own = own and not host.startswith("localhost")
-    if place.processes > 1 and not alone and not own and is_loopback(host):
-        raise ConfigError(
-            "SLEEPLM_COORDINATOR", f"{coordinator} is reached from its own host only",
-            "give an address of rank 0 that the other hosts reach, or start all ranks on this "
-            "machine by launch/local.py",
-        )
-    return place
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address or a name leads to the machine that asks."""
-    try:
-        found = {info[4][0] for info in socket.getaddrinfo(host, None)}
-    except OSError:  # no such name here: the connection will say so
-        return False
-    return all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in found)
 
 
 def connect(
     say: Callable[[str], None] = print,
     *,
+    rank: Rank | None = None,
     start_timeout: float = START_TIMEOUT_S,
     heartbeat: int = HEARTBEAT_S,
 ) -> int:
     """Joins this process to the others of its training; returns its rank (0 for one alone).
 
-    To be called once, before any JAX computation. Rank 0 says the table of ranks. Raises
-    MissingRanks, on every rank that did come, and ConfigError for an environment that cannot be.
+    Which one it is: `rank`, else what the environment says (ranks.py), else the only one. To be
+    called once, before any JAX computation. Rank 0 says who came, then each rank says a line of the
+    table: host, process, devices, coordinator. Raises MissingRanks, on every rank that did come,
+    and ConfigError for an environment that cannot be.
     """
-    place = place_from(dict(os.environ))
-    if place is None or place.processes == 1:
+    own = rank_here() if rank is None else checked(rank)
+    if own is None or own.processes == 1:
         return 0
-    table = roll_call(place, start_timeout)
-    if place.process == 0:
-        for rank, row in enumerate(table):
-            say(f"rank {rank}: {row['host']}, process {row['pid']}")
+    gpus = gpus_here()
+    table = roll_call(own, start_timeout)
+    if own.process == 0:
+        for number, row in enumerate(table):
+            say(f"rank {number}: {row['host']}, process {row['pid']}")
     import jax
 
     jax.config.update("jax_enable_preemption_service", False)  # asked.py, in place of it
     jax.distributed.initialize(
-        place.coordinator, place.processes, place.process,
+        own.coordinator, own.processes, own.process, local_device_ids=gpus,
         cluster_detection_method="deactivate", initialization_timeout=int(start_timeout),
         heartbeat_timeout_seconds=heartbeat,
     )
-    return place.process
+    with leaving():
+        say(table_row(own, jax.local_devices()))
+    return own.process
+
+
+def table_row(rank: Rank, devices: list) -> str:
+    """`rank 1 of 2: node-2, process 4123, 8 devices (NVIDIA H100), coordinator node-1:29500 ...`"""
+    count = f"{len(devices)} device{'s' if len(devices) != 1 else ''}"
+    kinds = ", ".join(sorted({device.device_kind for device in devices}))
+    return (f"rank {rank.process} of {rank.processes}: {socket.gethostname()}, process "
+            f"{os.getpid()}, {count} ({kinds}), coordinator {rank.coordinator}, told by "
+            f"{rank.told_by}")
 
 
 def meet(name: str, timeout: float = START_TIMEOUT_S) -> None:
@@ -202,20 +155,20 @@ def lost(error: BaseException) -> BaseException | None:
     return None
 
 
-def roll_call(place: Place, timeout: float) -> list[dict]:
+def roll_call(rank: Rank, timeout: float) -> list[dict]:
     """What every rank says of itself, in the order of ranks, known to all of them.
 
     Raises MissingRanks naming those that did not come within `timeout` seconds.
     """
     deadline = time.monotonic() + timeout
-    own = {"rank": place.process, "host": socket.gethostname(), "pid": os.getpid(),
-           "processes": place.processes}
-    answer = _call(place, own, deadline) if place.process == 0 else _answer(place, own, deadline)
+    own = {"rank": rank.process, "host": socket.gethostname(), "pid": os.getpid(),
+           "processes": rank.processes}
+    answer = _call(rank, own, deadline) if rank.process == 0 else _answer(rank, own, deadline)
     if answer.get("missing"):
         missing = ", ".join(str(rank) for rank in answer["missing"])
         raise MissingRanks(
             f"rank {missing}", f"did not come within {timeout:.0f} s "
-            f"(of {place.processes} processes, coordinator {place.coordinator})",
+            f"(of {rank.processes} processes, coordinator {rank.coordinator})",
             "see that rank's log; a name that does not resolve and a firewall are common",
         )
     if answer.get("conflict"):
@@ -223,12 +176,12 @@ def roll_call(place: Place, timeout: float) -> list[dict]:
     return answer["table"]
 
 
-def _call(place: Place, own: dict, deadline: float) -> dict:
+def _call(rank: Rank, own: dict, deadline: float) -> dict:
     """Rank 0: hears the others, then tells all of them what it heard."""
-    host, _, port = place.coordinator.rpartition(":")
+    host, _, port = rank.coordinator.rpartition(":")
     heard, lines, conflict = {0: own}, [], None
     # As JAX binds: all addresses of the machine, whatever name the others know it by.
-    near = place.one_host and is_loopback(host)
+    near = rank.one_host and is_loopback(host)
     with _listener(near) as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         address = "127.0.0.1" if near else "::" if server.family == socket.AF_INET6 else "0.0.0.0"
@@ -239,8 +192,8 @@ def _call(place: Place, own: dict, deadline: float) -> dict:
                 "SLEEPLM_COORDINATOR", f"port {port} cannot be listened on ({error.strerror})",
                 "choose another port, or end what holds it",
             ) from error
-        server.listen(place.processes)
-        while len(heard) < place.processes and conflict is None:
+        server.listen(rank.processes)
+        while len(heard) < rank.processes and conflict is None:
             server.settimeout(max(deadline - time.monotonic(), 0.01))
             try:
                 line, _ = server.accept()
@@ -252,7 +205,7 @@ def _call(place: Place, own: dict, deadline: float) -> dict:
                 line.close()
                 continue
             lines.append(line)
-            if row["rank"] in heard or row["processes"] != place.processes:
+            if row["rank"] in heard or row["processes"] != rank.processes:
                 first = heard.get(row["rank"], own)
                 conflict = (
                     f"rank {row['rank']} of {row['processes']} on {row['host']} does not fit rank "
@@ -260,7 +213,7 @@ def _call(place: Place, own: dict, deadline: float) -> dict:
                 )
             heard[row["rank"]] = row
         answer = {
-            "missing": sorted(set(range(place.processes)) - set(heard)) if not conflict else [],
+            "missing": sorted(set(range(rank.processes)) - set(heard)) if not conflict else [],
             "conflict": conflict,
             "table": [heard[rank] for rank in sorted(heard)],
         }
@@ -282,9 +235,9 @@ def _listener(near: bool) -> socket.socket:
     return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
 
 
-def _answer(place: Place, own: dict, deadline: float) -> dict:
+def _answer(rank: Rank, own: dict, deadline: float) -> dict:
     """Another rank: says its name until rank 0 is there, then hears who came."""
-    host, _, port = place.coordinator.rpartition(":")
+    host, _, port = rank.coordinator.rpartition(":")
     while time.monotonic() < deadline:
         try:
             with socket.create_connection((host.strip("[]"), int(port)), timeout=5) as line:

@@ -38,6 +38,7 @@ from sleeplm_jax.training.held_out import HeldOut
 from sleeplm_jax.training.lock import RunLock
 from sleeplm_jax.training.optimizer import group_table
 from sleeplm_jax.training.pictures import Draw, Pictures
+from sleeplm_jax.training.provenance import write_launch
 from sleeplm_jax.training.reporting import Reporter
 from sleeplm_jax.training.saving import Saving
 from sleeplm_jax.training.step import Steps
@@ -121,6 +122,8 @@ def train(
         if start >= config.steps and not owed:
             say(f"{folder} is already trained ({start:,} steps)")
             return folder
+        if lead:
+            write_launch(folder, config, start)
 
         # ---- Data: step -> samples is a pure function, so a restart needs only the step
         loader = Loader(corpus, "train", tokenizer, config.data, config.seed)

@@ -11,7 +11,8 @@ import time
 import pytest
 
 from sleeplm_jax.errors import ConfigError, UserError
-from sleeplm_jax.parallel.processes import MissingRanks, Place, lost, place_from, roll_call
+from sleeplm_jax.parallel.processes import MissingRanks, lost, roll_call
+from sleeplm_jax.parallel.ranks import Rank
 
 
 def free_port():
@@ -40,7 +41,7 @@ def called(places, timeout):
 
 def test_every_rank_learns_of_all():
     address = f"127.0.0.1:{free_port()}"
-    tables = called([Place(address, 3, rank) for rank in (0, 1, 2)], 20)
+    tables = called([Rank(address, 3, rank) for rank in (0, 1, 2)], 20)
     assert tables[0] == tables[1] == tables[2]
     assert [row["rank"] for row in tables[0]] == [0, 1, 2]
     assert tables[0][0]["pid"] == os.getpid()
@@ -48,19 +49,19 @@ def test_every_rank_learns_of_all():
 
 def test_the_missing_ranks_are_named_to_all_that_came():
     address = f"127.0.0.1:{free_port()}"
-    errors = called([Place(address, 4, rank) for rank in (0, 2)], 1.0)
+    errors = called([Rank(address, 4, rank) for rank in (0, 2)], 1.0)
     for error in errors:
         assert isinstance(error, MissingRanks) and "rank 1, 3" in str(error)
 
 
 def test_a_missing_first_rank_is_named():
-    [error] = called([Place(f"127.0.0.1:{free_port()}", 2, 1)], 0.5)
+    [error] = called([Rank(f"127.0.0.1:{free_port()}", 2, 1)], 0.5)
     assert isinstance(error, MissingRanks) and "rank 0" in str(error)
 
 
 def test_a_rank_given_twice_is_told():
     address = f"127.0.0.1:{free_port()}"
-    errors = called([Place(address, 3, rank) for rank in (0, 1, 1)], 5)
+    errors = called([Rank(address, 3, rank) for rank in (0, 1, 1)], 5)
     assert all(isinstance(error, ConfigError) for error in errors[:1])
     assert "rank 1 of 3" in str(errors[0])
 
@@ -69,7 +70,7 @@ def test_strangers_on_the_port_do_not_disturb():
     port = free_port()
     answers = []
     caller = threading.Thread(
-        target=lambda: answers.extend(called([Place(f"127.0.0.1:{port}", 2, 0)], 10))
+        target=lambda: answers.extend(called([Rank(f"127.0.0.1:{port}", 2, 0)], 10))
     )
     caller.start()
     for _ in range(100):
@@ -79,51 +80,9 @@ def test_strangers_on_the_port_do_not_disturb():
             break
         except OSError:
             threading.Event().wait(0.05)
-    [table] = called([Place(f"127.0.0.1:{port}", 2, 1)], 10)
+    [table] = called([Rank(f"127.0.0.1:{port}", 2, 1)], 10)
     caller.join(20)
     assert table == answers[0]
-
-
-def test_places_come_from_launcher_or_slurm():
-    assert place_from({}) is None
-    ours = {"SLEEPLM_COORDINATOR": "10.0.0.1:4000", "SLEEPLM_PROCESSES": "8",
-            "SLEEPLM_PROCESS": "3"}
-    assert place_from(ours) == Place("10.0.0.1:4000", 8, 3)
-    slurm = {"SLEEPLM_COORDINATOR": "10.0.0.1:4000", "SLURM_NTASKS": "2", "SLURM_PROCID": "1"}
-    assert place_from(slurm) == Place("10.0.0.1:4000", 2, 1)
-
-
-@pytest.mark.parametrize("change, finding", [
-    ({"SLEEPLM_COORDINATOR": "nowhere"}, "host:port"),
-    ({"SLEEPLM_COORDINATOR": "10.0.0.1:0"}, "host:port"),
-    ({"SLEEPLM_PROCESS": "8"}, "8 of 8"),
-    ({"SLEEPLM_PROCESSES": "many"}, "'many'"),
-    ({"SLEEPLM_COORDINATOR": "127.0.1.1:4000"}, "its own host only"),
-    ({"SLEEPLM_COORDINATOR": "localhost:4000"}, "its own host only"),
-])
-def test_an_environment_that_cannot_be_is_refused(change, finding):
-    ours = {"SLEEPLM_COORDINATOR": "10.0.0.1:4000", "SLEEPLM_PROCESSES": "8",
-            "SLEEPLM_PROCESS": "3"}
-    with pytest.raises(ConfigError, match=finding):
-        place_from(ours | change)
-
-
-def test_a_loopback_address_serves_on_one_host():
-    one = {"SLEEPLM_COORDINATOR": "127.0.0.1:4000", "SLEEPLM_PROCESSES": "2",
-           "SLEEPLM_PROCESS": "1", "SLEEPLM_ONE_HOST": "1"}
-    assert place_from(one) == Place("127.0.0.1:4000", 2, 1, one_host=True)
-
-
-def test_the_first_rank_may_call_itself_by_a_name_that_is_loopback_here(monkeypatch):
-    """Debian's /etc/hosts gives a host's own name 127.0.1.1; the other hosts' do not."""
-    from sleeplm_jax.parallel import processes
-
-    monkeypatch.setattr(processes.socket, "gethostname", lambda: "node-1")
-    monkeypatch.setattr(processes, "is_loopback", lambda host: True)
-    ours = {"SLEEPLM_COORDINATOR": "node-1:4000", "SLEEPLM_PROCESSES": "2"}
-    assert place_from(ours | {"SLEEPLM_PROCESS": "0"}).coordinator == "node-1:4000"
-    with pytest.raises(ConfigError, match="its own host only"):
-        place_from(ours | {"SLEEPLM_PROCESS": "1"})
 
 
 def test_a_lost_peer_is_told_from_other_errors():
@@ -185,7 +144,9 @@ def test_two_processes_compute_together(tmp_path):
     for rank, (process, (_, errors)) in enumerate(zip(started, said)):
         assert process.returncode == 0, errors[-2000:]
         assert (tmp_path / str(rank)).read_text() == "3 4"
-    assert "rank 1: " in said[0][0]
+        assert f"rank {rank} of 2: {socket.gethostname()}, process {process.pid}, 2 devices (cpu)" \
+            in said[rank][0]
+    assert "rank 1: " in said[0][0]  # rank 0 says who came, before JAX starts
 
 
 @pytest.mark.parametrize("killed", [0, 1])
