@@ -70,6 +70,9 @@ class DataConfig:
     # "corpora/mesa=0.3" (docs/loading.md).
     mixture: tuple[str, ...] = ()
     tokenizer: str = ""  # folder whose tokenizer is used (a corpus, a run); empty: the corpus' own
+    # Hours of the training split that are trained on: whole nights, person by person in a fixed
+    # order, so that a smaller part lies within a larger one (docs/scaling.md); 0: all.
+    unique_hours: float = 0.0
     batch_size: int = 64  # global
     text_length: int = 96  # tokens, bos and eos included
     captions: CaptionMix = CaptionMix()

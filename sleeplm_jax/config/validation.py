@@ -23,9 +23,9 @@ POSITIVE = (
     "objective.vocabulary_chunk", "optimizer.learning_rate", "optimizer.clip_norm",
 )  # fmt: skip
 NOT_NEGATIVE = (
-    "seed", "data.processes", "data.time_shift", "model.vocab_size", "model.encoder.stem_width",
-    "optimizer.warmup_steps", "optimizer.weight_decay", "objective.z_loss", "keep_every",
-    "checkpoint_minutes", "spike_factor", "watchdog_minutes",
+    "seed", "data.unique_hours", "data.processes", "data.time_shift", "model.vocab_size",
+    "model.encoder.stem_width", "optimizer.warmup_steps", "optimizer.weight_decay",
+    "objective.z_loss", "keep_every", "checkpoint_minutes", "spike_factor", "watchdog_minutes",
 )  # fmt: skip
 SHARES = (
     "data.pair_probability", "data.channel_dropout", "objective.label_smoothing",
@@ -65,6 +65,10 @@ def validate(config: RunConfig) -> RunConfig:
     )
     # JAX asks every half of it, and a busy host answers a second late.
     need(config.heartbeat >= 5, "heartbeat", f"is {config.heartbeat} s", "give 5 or more seconds")
+    need(
+        not (data.unique_hours and data.mixture), "data.unique_hours",
+        "limits one corpus, and data.mixture names several", "leave one of them out",
+    )
     need(data.text_length >= 8, "data.text_length", f"is {data.text_length}", "give 8 or more")
     need(
         len(set(spec.channels)) == len(spec.channels) > 0,

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from sleeplm_jax.config import DataConfig, SignalSpec
+from sleeplm_jax.corpus.limited import limited
 from sleeplm_jax.corpus.manifest import Corpus, Source, described
 from sleeplm_jax.corpus.order import LONGEST_PERIOD, integer_weights
 from sleeplm_jax.corpus.splits import family_of_people, person
@@ -27,10 +28,14 @@ FIELD = "data.mixture"
 def open_data(data: DataConfig) -> Corpus | Mixture:
     """What `data` trains on: `data.mixture` where it names any, else `data.corpus`.
 
-    Raises ConfigError for a mixture that cannot be read, CorpusError as `Corpus.open` or when its
-    corpora do not fit together.
+    With `data.unique_hours` only so many hours of the training split. Raises ConfigError for a
+    mixture that cannot be read, CorpusError as `Corpus.open`, when its corpora do not fit together,
+    or when there is less to train on.
     """
-    return Mixture.open(data.mixture) if data.mixture else Corpus.open(data.corpus)
+    if data.mixture:
+        return Mixture.open(data.mixture)
+    corpus = Corpus.open(data.corpus)
+    return limited(corpus, data.unique_hours) if data.unique_hours else corpus
 
 
 def tokenizer_for(corpus: Corpus | Mixture, data: DataConfig) -> Tokenizer:

@@ -47,7 +47,8 @@ def evaluate(
     """Every figure of `model` (inference.run.Model) on `split`, written to `result_path`.
 
     `out` may also name the JSON file itself. max_samples: a seeded draw of the split's epochs.
-    The linear head trains on the training split's subjects. Raises CheckpointError when subjects
+    The linear head trains on the training split's subjects; without any it is left out, as is the
+    unigram baseline. Raises CheckpointError when subjects
     of the split were trained on (unless split is "train"), CorpusError when the corpus does not
     fit the model.
     """
@@ -233,7 +234,7 @@ def _captions(model, corpus, split, rows, bar, seed: int) -> dict:
                           mask_artefacts=model.config.data.mask_artefacts))
     training = choose_rows(corpus, "train", UNIGRAM_SAMPLES, seed + 1)
     train_records, advance = [], bar("training captions (unigram)", len(training))
-    for part in batches(corpus, "train", training):
+    for part in batches(corpus, "train", training) if len(training) else ():  # tested alone
         train_records += part.records
         advance(len(part.rows))
     advance = bar("caption loss", len(CAPTION_KINDS))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sleeplm_jax.models.attention import attend, kept
-from sleeplm_jax.parallel.activations import split_tokens
+from sleeplm_jax.parallel.activations import between_blocks
 
 REMAT_POLICIES: dict[str, Callable | None] = {
     "full": None,  # keep only a block's input
@@ -190,10 +190,9 @@ class Stack(nnx.Module):
         def body(x, layer):
             parameters, key = layer
             x = nnx.merge(graph, parameters)(x, *others, key=key)
-            return split_tokens(x) if self.split else x, None
+            return between_blocks(x, self.split), None
 
-        x = split_tokens(x) if self.split else x
-
+        x = between_blocks(x, self.split)
         if self.remat != "none":
             body = jax.checkpoint(body, policy=REMAT_POLICIES[self.remat], prevent_cse=False)
         return jax.lax.scan(body, x, (parameters, keys))[0]

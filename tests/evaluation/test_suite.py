@@ -79,6 +79,21 @@ def test_table_shows_figures_with_chance_and_says_simulated(result):
         assert words in text, words
 
 
+def test_a_corpus_of_a_test_split_alone_is_measured_without_what_needs_training(
+    model, corpus, tmp_path
+):
+    """As another cohort is, or one night."""
+    splits = corpus.manifest["splits"]
+    alone = dataclasses.replace(corpus, manifest=corpus.manifest | {
+        "nights": corpus.nights("test"),
+        "splits": {name: splits[name] if name == "test" else {"nights": 0, "samples": 0}
+                   for name in splits},
+    })
+    found = evaluate(model, alone, "test", tmp_path / "e.json", progress=False)
+    assert "linear_head" not in found and found["prompted_staging"]["in_template"]["kappa"]
+    assert found["captions"]["total"]["tokens"] > 0 and "unigram" not in found["captions"]["total"]
+
+
 def test_subjects_trained_on_are_refused_unless_asked_for(model, corpus):
     trained = FakeModel(trained=corpus.subjects("test"))
     with pytest.raises(CheckpointError, match="1 subjects of its test split were trained on"):
