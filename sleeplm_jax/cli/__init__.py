@@ -11,16 +11,24 @@ from sleeplm_jax.cli.captioning import caption
 from sleeplm_jax.cli.captions_check import captions_check
 from sleeplm_jax.cli.captions_show import captions_rewrite, captions_show
 from sleeplm_jax.cli.corpora import corpus_check, prepare, quality, tokenizer
+from sleeplm_jax.cli.dryrun import dryrun, dryrun_with
 from sleeplm_jax.cli.exchange import export, import_run
 from sleeplm_jax.cli.model_show import model_list, model_show
 from sleeplm_jax.cli.models import describe, evaluate, train, train_with
 from sleeplm_jax.cli.montages import montage_check, montage_list, montage_report
 from sleeplm_jax.cli.recordings import fetch, inspect, simulate
 from sleeplm_jax.cli.runs import runs, runs_compare
+from sleeplm_jax.cli.scaling import (
+    scaling_fit,
+    scaling_measure,
+    scaling_plan,
+    scaling_report,
+    scaling_run,
+)
 from sleeplm_jax.errors import Interrupted, UserError, as_user_error
 
-COMMANDS = (simulate, fetch, inspect, prepare, quality, tokenizer, train, runs, evaluate, describe,
-            caption, export)
+COMMANDS = (simulate, fetch, inspect, prepare, quality, tokenizer, train, dryrun, runs, evaluate,
+            describe, caption, export)
 # `sleeplm NAME COMMAND`: what is said of NAME, and its commands.
 GROUPS = {
     "captions": (
@@ -37,6 +45,11 @@ GROUPS = {
         "Check montages: which label is which channel, and how far they reach in a cohort.",
         {"report": montage_report, "check": montage_check, "list": montage_list},
     ),
+    "scaling": (
+        "Plan a scaling study, run its cells, fit its laws and draw its report.",
+        {"plan": scaling_plan, "run": scaling_run, "measure": scaling_measure, "fit": scaling_fit,
+         "report": scaling_report},
+    ),
 }
 
 
@@ -51,6 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if arguments[:1] == ["train"] and len(arguments) > 1 and arguments[1][:1] != "-":
             return train_with(arguments[1:])
+        if arguments[:1] == ["dryrun"]:
+            return dryrun_with(arguments[1:])
         if arguments[:2] == ["runs", "compare"]:  # beside `runs FOLDER`, as tyro has no default
             return tyro.cli(runs_compare, args=arguments[2:], prog="sleeplm runs compare")
         app = tyro.extras.SubcommandApp()
