@@ -24,6 +24,7 @@ def run(name, *arguments, **environment):
 SMALL = ("--preset", "sleeplm-1m", "--small", "--quick")
 
 
+@pytest.mark.slow
 def test_both_sides_take_the_same_training_steps(tmp_path):
     done = run("model_training_step", *SMALL, "--batch", "2", "--json", str(tmp_path / "f.json"))
     assert done.returncode == 0, done.stderr
