@@ -16,7 +16,7 @@ RECORDED = Path(__file__).with_name("recorded.py")
 SAVED = 10  # the step that the others go on from
 # With XLA's default scheduling for the CPU two runs of four processes (`fsdp 4`) ended within 50
 # steps in "gloo::EnforceNotMet ... 6272 vs 16", which looks like two all-reduces of a step that met
-# in another order; without it 100 steps went through.
+# in another order; without it 100 steps went through (by hand: seconds each on two cores).
 IN_ORDER = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 # A rate that does not depend on how many steps there will be.
 STEADY = ("--optimizer.schedule", "wsd", "--optimizer.cooldown-share", "0.001")
@@ -24,7 +24,6 @@ TOPOLOGIES = {  # processes, devices of each, mesh
     "2x2": (2, 2, ("--mesh.data", "2", "--mesh.fsdp", "2")),
     "1x8": (1, 8, ()),
     "1x1": (1, 1, ()),
-    "4x1": (4, 1, ("--mesh.data", "1", "--mesh.fsdp", "4")),
 }
 
 
@@ -55,13 +54,13 @@ def trained(corpus_folder, out, topology, steps, save_every=1000):
 @pytest.mark.slow
 @pytest.mark.timeout(1000)
 def test_it_goes_on_anywhere_with_the_same_batches_and_losses(corpus_folder, tmp_path):
-    """Saved by 2 processes of 2 devices, gone on with on 1 x 8, 1 x 1 and 4 x 1, as they would
-    have: batches bit for bit; losses to the rounding of sums in another order, which training
-    makes larger from step to step. Four processes on two cores take seconds a step: 20 of them."""
+    """Saved by 2 processes of 2 devices, gone on with on 1 x 8 and 1 x 1, as they would have:
+    batches bit for bit; losses to the rounding of sums in another order, which training makes
+    larger from step to step."""
     batches = trained(corpus_folder, tmp_path / "2x2", "2x2", SAVED + 100, save_every=SAVED)
     losses = np.array([row["loss"] for row in rows(tmp_path / "2x2" / "tiny")])
     found = {}
-    for topology, steps in {"1x8": 100, "1x1": 100, "4x1": 20}.items():
+    for topology, steps in {"1x8": 100, "1x1": 100}.items():
         run = tmp_path / topology / "tiny"
         shutil.copytree(tmp_path / "2x2" / "tiny", run)
         for path in (run / "checkpoints").iterdir():
