@@ -37,7 +37,7 @@ def trained(corpus_folder, out, topology, steps, save_every=1000):
          "--out", str(out), "--data.corpus", str(corpus_folder), "--steps", str(steps),
          "--eval-every", "1000", "--checkpoint-every", str(save_every), "--keep-checkpoints",
          "100", "--log-every", "1", *STEADY, *mesh],
-        capture_output=True, text=True, timeout=300,
+        capture_output=True, text=True, timeout=600,
         env=os.environ | {"RECORDED": str(out / "rows"), "XLA_FLAGS": IN_ORDER},
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -52,7 +52,7 @@ def trained(corpus_folder, out, topology, steps, save_every=1000):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1000)
+@pytest.mark.timeout(1500)
 def test_it_goes_on_anywhere_with_the_same_batches_and_losses(corpus_folder, tmp_path):
     """Saved by 2 processes of 2 devices, gone on with on 1 x 8 and 1 x 1, as they would have:
     batches bit for bit; losses to the rounding of sums in another order, which training makes
