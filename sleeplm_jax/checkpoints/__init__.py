@@ -108,6 +108,8 @@ class Checkpoints:
         if kind is not None and jax.process_count() > 1 and not issubclass(kind, Interrupted):
             # This process leaves by itself. Orbax would wait 20 minutes for ranks that wait for it.
             self._give(LEAVING_S)
+            if self.depot is not None:
+                self.depot.close()
             return
         try:
             self.wait()
