@@ -244,7 +244,8 @@ def _legend(fig, key: list) -> None:
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], label=label, **{"lw": 1.4, "ms": 5} | style) for label, style in key]
-    fig.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), 5),
+    columns = 2 if fig.get_figwidth() < 6 else 5  # of one loss the figure is narrow
+    fig.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), columns),
                frameon=False, fontsize=8.5)
 
 
