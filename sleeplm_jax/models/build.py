@@ -27,10 +27,12 @@ def with_vocabulary(config: RunConfig, vocab_size: int) -> RunConfig:
     )
 
 
-def create(config: RunConfig, seed: int = 0) -> tuple[Graph, dict]:
-    """The model's graph and freshly drawn parameters (traceable: wrap in jit or eval_shape)."""
+def create(config: RunConfig, seed: int | jax.Array = 0) -> tuple[Graph, dict]:
+    """The model's graph and freshly drawn parameters (traceable, the seed too: wrap in jit or
+    eval_shape)."""
     model = ReCoCa(
-        config.model, config.objective, config.data.text_length, rngs=nnx.Rngs(params=seed)
+        config.model, config.objective, config.data.text_length,
+        rngs=nnx.Rngs(params=jax.random.key(seed)),
     )
     graph, parameters = nnx.split(model, nnx.Param)
     return graph, nnx.to_pure_dict(parameters)

@@ -11,6 +11,7 @@ import re
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from sleeplm_jax.config import OptimizerConfig, ParameterGroup
@@ -24,30 +25,46 @@ MATRIX = re.compile(r".*(kernel|filters)")
 TABLE = re.compile(r"decoder/logits/kernel")
 
 
-def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
+def schedule_numbers(config: OptimizerConfig, steps: int) -> dict[str, np.generic]:
+    """What `learning_rate` goes by in a run of `steps` steps: scalars, for a compiled program to
+    take as its input."""
+    warmup = min(config.warmup_steps, max(steps - 1, 0))
+    turn, last = warmup, max(steps - warmup, 1)  # where the last part begins, and its length
+    if config.schedule != "cosine":
+        last = max(int(steps * config.cooldown_share), 1)
+        turn = max(steps - last, warmup)
+    return {
+        "peak": np.float32(config.learning_rate), "warmup": np.int32(warmup),
+        "turn": np.int32(turn), "last": np.int32(last),
+        # What XLA makes of a division by a constant.
+        "per_warmup": np.float32(1) / np.float32(max(warmup, 1)),
+        "per_last": np.float32(1) / np.float32(last),
+    }
+
+
+def learning_rate(config: OptimizerConfig, numbers: dict) -> optax.Schedule:
     """Step -> rate. Linear warm-up to the peak, then cosine to zero; constant, with a linear
     cooldown to zero at the end (`wsd`); or falling with one over the root of the step
-    (`rsqrt`, big_vision's), with the same cooldown."""
-    peak = config.learning_rate
-    warmup = min(config.warmup_steps, max(steps - 1, 0))
-    ramp = optax.linear_schedule(0.0, peak, max(warmup, 1))
-    if config.schedule == "cosine":
-        rest = optax.cosine_decay_schedule(peak, max(steps - warmup, 1))
-        return optax.join_schedules([ramp, rest], [warmup])
-    cooldown = max(int(steps * config.cooldown_share), 1)
-    turn = max(steps - cooldown, warmup)
-    if config.schedule == "wsd":
-        middle, last = optax.constant_schedule(peak), peak
-    else:
-        start = max(warmup, 1)  # so that the curve leaves the ramp at its peak
+    (`rsqrt`, big_vision's), with the same cooldown. `numbers` are schedule_numbers', or traced."""
+    peak, warmup, turn = numbers["peak"], numbers["warmup"], numbers["turn"]
 
-        def middle(since):
-            return peak * jnp.sqrt(start / (start + since))
+    def falling(step):
+        start = jnp.maximum(warmup, 1)  # so that the curve leaves the ramp at its peak
+        return peak * jnp.sqrt(start / (start + jnp.maximum(step - warmup, 0)))
 
-        last = peak * (start / (start + turn - warmup)) ** 0.5
-    return optax.join_schedules(
-        [ramp, middle, optax.linear_schedule(last, 0.0, cooldown)], [warmup, turn]
-    )
+    def rate(step):
+        ramp = peak - peak * (1 - jnp.minimum(step, warmup) * numbers["per_warmup"])
+        since = jnp.clip(step - turn, 0, numbers["last"])
+        if config.schedule == "cosine":
+            middle = peak
+            last = peak * (0.5 * (1 + jnp.cos(since * (jnp.pi * numbers["per_last"]))))
+        else:
+            wsd = config.schedule == "wsd"
+            middle = peak if wsd else falling(step)
+            last = (peak if wsd else falling(turn)) * (1 - since * numbers["per_last"])
+        return jnp.where(step < warmup, ramp, jnp.where(step < turn, middle, last))
+
+    return rate
 
 
 def decay_mask(parameters):
@@ -113,20 +130,20 @@ def group_table(config: OptimizerConfig, parameters) -> list[str]:
 
 
 def make_optimizer(
-    config: OptimizerConfig, steps: int, parameters
-) -> optax.GradientTransformation:
-    """The update rule for a tree of parameters (arrays or shapes) over `steps` steps.
+    config: OptimizerConfig, parameters
+) -> optax.GradientTransformationExtraArgs:
+    """The update rule for a tree of parameters (arrays or shapes); its `update` also takes
+    `numbers=`, those of the schedule.
 
     Raises ConfigError for a group that takes no parameter.
     """
     chosen = groups_of(config, parameters)
-    schedule = learning_rate(config, steps)
 
     def trained(tree):
         return _by_path(lambda path, _: not chosen[path].frozen, tree)
 
-    def finish(updates, state, parameters):
-        rate = schedule(state)
+    def finish(updates, state, parameters, *, numbers, **_):
+        rate = learning_rate(config, numbers)(state)
 
         def one(key, update, parameter):
             path = path_of(key)
@@ -140,7 +157,7 @@ def make_optimizer(
     rule = optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
         _direction(config),
-        optax.GradientTransformation(lambda _: jnp.zeros((), jnp.int32), finish),
+        optax.GradientTransformationExtraArgs(lambda _: jnp.zeros((), jnp.int32), finish),
     )
     if not any(group.frozen for group in chosen.values()):
         return rule

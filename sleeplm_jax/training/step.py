@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -16,9 +17,41 @@ from sleeplm_jax.models.build import create
 from sleeplm_jax.objectives.contrastive import bounded
 from sleeplm_jax.parallel.rules import state_shardings
 from sleeplm_jax.training.gradients import Losses
-from sleeplm_jax.training.optimizer import learning_rate, make_optimizer
+from sleeplm_jax.training.optimizer import learning_rate, make_optimizer, schedule_numbers
 
 LOSS_DECAY = 0.98  # of the running mean that a spike is measured by: some fifty steps
+
+
+class Program:
+    """A jitted (or compiled) function whose last argument, `numbers`, is the same at every call
+    and lies on the devices from the first on."""
+
+    def __init__(self, function, numbers: dict[str, np.generic], where: NamedSharding):
+        self.function, self.numbers, self.where = function, numbers, where
+        self.placed: dict | None = None  # late: a dry run's devices are not here
+
+    def __call__(self, *given):
+        if self.placed is None:
+            self.placed = {
+                name: jax.make_array_from_process_local_data(self.where, np.asarray(x), ())
+                for name, x in self.numbers.items()
+            }
+        return self.function(*given, self.placed)
+
+    def trace(self, *given):
+        return self.function.trace(*given, self._shapes())
+
+    def lower(self, *given):
+        return self.function.lower(*given, self._shapes())
+
+    def compile(self, *given) -> Program:
+        return Program(self.lower(*given).compile(), self.numbers, self.where)
+
+    def _shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return {
+            name: jax.ShapeDtypeStruct((), x.dtype, sharding=self.where)
+            for name, x in self.numbers.items()
+        }
 
 
 class Steps:
@@ -33,16 +66,21 @@ class Steps:
         self.config, self.mesh = config, mesh
         self.losses = Losses(config, mesh)
         self.optimizer = make_optimizer(
-            config.optimizer, config.steps, jax.eval_shape(lambda: create(config)[1])
+            config.optimizer, jax.eval_shape(lambda: create(config)[1])
         )
-        self.schedule = learning_rate(config.optimizer, config.steps)
-        self.abstract = jax.eval_shape(self._init)
+        # Inputs of the programs, not constants in them: runs that differ in seed, learning rate or
+        # duration are one program, compiled once.
+        numbers = schedule_numbers(config.optimizer, config.steps) | {
+            "seed": np.uint32(config.seed % 2**32)
+        }
+        self.abstract = jax.eval_shape(self._init, numbers)
         self.shardings = state_shardings(self.abstract, mesh)
         whole = NamedSharding(mesh, PartitionSpec())
         # Drawn under its shardings, so that no device ever holds an unsharded model.
-        self.init = jax.jit(self._init, out_shardings=self.shardings)
-        self.train = jax.jit(
-            self._train, donate_argnums=0, out_shardings=(self.shardings, whole)
+        self.init = Program(jax.jit(self._init, out_shardings=self.shardings), numbers, whole)
+        self.train = Program(
+            jax.jit(self._train, donate_argnums=0, out_shardings=(self.shardings, whole)),
+            numbers, whole,
         )
         self.evaluate = jax.jit(self._evaluate, out_shardings=whole)
 
@@ -52,7 +90,7 @@ class Steps:
         Processes that compile within the first step keep one another waiting in a collective, and
         those give up (gloo: after 30 s).
         """
-        self.train = self.train.lower(state, batch).compile()
+        self.train = self.train.compile(state, batch)
         self.evaluate = self.evaluate.lower(self.evaluated(state), held_out_batch).compile()
 
     def evaluated(self, state):
@@ -67,8 +105,8 @@ class Steps:
             given["ema"] = jax.tree.map(jnp.copy, parameters)
         return state | given
 
-    def _init(self):
-        parameters = create(self.config, self.config.seed)[1]
+    def _init(self, numbers):
+        parameters = create(self.config, numbers["seed"])[1]
         state = {
             "parameters": parameters,
             "optimizer": self.optimizer.init(parameters),
@@ -80,19 +118,19 @@ class Steps:
             state["ema"] = jax.tree.map(jnp.copy, parameters)
         return state
 
-    def _train(self, state, batch):
+    def _train(self, state, batch, numbers):
         """`(state, metrics)`; a bad step changes nothing but the counts, decided on the device."""
         before = {k: x for k, x in state.items() if k not in ("step", "skipped")}
         (loss, parts), gradients = self.losses.gradients(
             before["parameters"], batch,
-            jax.random.fold_in(jax.random.key(self.config.seed), state["step"]),
+            jax.random.fold_in(jax.random.key(numbers["seed"]), state["step"]),
         )
         norm = optax.tree.norm(gradients)
         bad = ~(jnp.isfinite(norm) & jnp.isfinite(loss))
         mean, updates = state["loss_mean"], state["step"] - state["skipped"]
         if self.config.spike_factor > 0:
             bad |= loss > self.config.spike_factor * mean
-        after = self._updated(before, gradients, updates)
+        after = self._updated(before, gradients, updates, numbers)
         after["loss_mean"] = jnp.where(
             jnp.isfinite(mean), LOSS_DECAY * mean + (1 - LOSS_DECAY) * loss, loss
         )
@@ -101,7 +139,8 @@ class Steps:
         metrics = {
             "loss": loss, **parts, "grad_norm": norm,
             "parameter_norm": optax.tree.norm(parameters),
-            "learning_rate": self.schedule(updates),  # the optimiser counts those it made
+            # The optimiser counts the updates it made.
+            "learning_rate": learning_rate(self.config.optimizer, numbers)(updates),
             "bad": bad, "skipped": state["skipped"] + bad,
         }
         if self.config.spike_factor > 0:
@@ -110,10 +149,10 @@ class Steps:
             metrics["temperature"] = jnp.exp(-parameters["logit_scale"])
         return after | {"step": state["step"] + 1, "skipped": metrics["skipped"]}, metrics
 
-    def _updated(self, state, gradients, updates_before):
+    def _updated(self, state, gradients, updates_before, numbers):
         """`state` after one update of its parameters."""
         updates, optimizer = self.optimizer.update(
-            gradients, state["optimizer"], state["parameters"]
+            gradients, state["optimizer"], state["parameters"], numbers=numbers
         )
         parameters = optax.apply_updates(state["parameters"], updates)
         if "logit_scale" in parameters:

@@ -20,6 +20,7 @@ from sleeplm_jax.training.optimizer import (
     learning_rate,
     make_optimizer,
     muon_axes,
+    schedule_numbers,
 )
 
 
@@ -44,16 +45,20 @@ def small(seed=0):
 
 
 def run(config, parameters, gradients, steps=100):
-    optimizer = make_optimizer(config, steps, parameters)
-    state = optimizer.init(parameters)
+    optimizer = make_optimizer(config, parameters)
+    numbers, state = schedule_numbers(config, steps), optimizer.init(parameters)
     for gradient in gradients:
-        updates, state = optimizer.update(gradient, state, parameters)
+        updates, state = optimizer.update(gradient, state, parameters, numbers=numbers)
         parameters = optax.apply_updates(parameters, updates)
     return parameters
 
 
+def rate_of(config, steps):
+    return learning_rate(config, schedule_numbers(config, steps))
+
+
 def test_cosine_warms_up_and_ends_at_zero():
-    rate = learning_rate(OptimizerConfig(learning_rate=1.0, warmup_steps=10), 110)
+    rate = rate_of(OptimizerConfig(learning_rate=1.0, warmup_steps=10), 110)
     assert rate(0) == 0 and rate(5) == pytest.approx(0.5) and rate(10) == pytest.approx(1.0)
     np.testing.assert_allclose(rate(60), 0.5 * (1 + np.cos(np.pi * 0.5)), atol=1e-6)
     assert rate(110) == pytest.approx(0, abs=1e-6)
@@ -63,7 +68,7 @@ def test_wsd_is_constant_then_falls_linearly():
     config = OptimizerConfig(
         learning_rate=1.0, warmup_steps=10, schedule="wsd", cooldown_share=0.25
     )
-    rate = learning_rate(config, 100)
+    rate = rate_of(config, 100)
     assert rate(10) == rate(74) == 1.0 and rate(100) == pytest.approx(0, abs=1e-6)
     np.testing.assert_allclose(rate(87.5), 0.5, atol=1e-6)
 
@@ -72,7 +77,7 @@ def test_rsqrt_falls_with_the_root_and_cools_down():
     config = OptimizerConfig(
         learning_rate=1.0, warmup_steps=100, schedule="rsqrt", cooldown_share=0.1
     )
-    rate = learning_rate(config, 1000)
+    rate = rate_of(config, 1000)
     np.testing.assert_allclose([rate(100), rate(400)], [1.0, 0.5], atol=1e-6)
     # Without a jump into the cooldown, which ends at zero.
     np.testing.assert_allclose(rate(900), (100 / 900) ** 0.5, atol=1e-6)
@@ -177,9 +182,11 @@ def test_frozen_parameters_neither_clip_nor_keep_moments():
     start = small()
     huge = jax.tree.map(lambda x: x, small(1)) | {"stack": jax.tree.map(
         lambda x: x * jnp.inf, start["stack"])}
-    optimizer = make_optimizer(config, 10**6, start)
+    optimizer = make_optimizer(config, start)
     state = optimizer.init(start)
-    updates, _ = optimizer.update(huge, state, start)
+    updates, _ = optimizer.update(
+        huge, state, start, numbers=schedule_numbers(config, 10**6)
+    )
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(updates))
     assert not any("stack" in path for path in by_path(state))
 
@@ -199,7 +206,7 @@ def test_a_pattern_that_takes_nothing_is_named():
         (ParameterGroup("txet/.*"),), (ParameterGroup("text/.*"), ParameterGroup("text/norm/.*")),
     ):
         with pytest.raises(ConfigError, match="takes no parameter"):
-            make_optimizer(OptimizerConfig(groups=groups), 10, shapes())
+            make_optimizer(OptimizerConfig(groups=groups), shapes())
 
 
 def test_groups_come_back_from_a_saved_config(tmp_path):

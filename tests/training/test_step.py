@@ -5,8 +5,10 @@ import dataclasses
 import jax
 import numpy as np
 
+from sleeplm_jax.models.build import create
 from sleeplm_jax.parallel.batches import BatchPlacer
 from sleeplm_jax.parallel.mesh import make_mesh
+from sleeplm_jax.training.optimizer import learning_rate, schedule_numbers
 from sleeplm_jax.training.step import Steps
 from tests.models.drawn import drawn
 from tests.models.test_recoca import RNG, SMALL, batch_of
@@ -32,6 +34,26 @@ def test_an_update_that_is_not_a_number_is_left_out():
         assert np.isfinite(metrics["loss"]) and int(metrics["skipped"]) == 1
 
 
+def test_runs_that_differ_in_numbers_alone_are_one_program():
+    """A sweep over seeds, rates and durations compiles once, and each run draws and learns by its
+    own numbers."""
+    rate = dataclasses.replace(SMALL.optimizer, learning_rate=0.5, warmup_steps=3)
+    mesh = make_mesh(SMALL.mesh, jax.devices()[:1])
+    batch = batch_of() | {"keys": np.arange(15, dtype=np.int32).reshape(3, 5),
+                          "kinds": np.ones((3, 5), bool)}
+    with jax.set_mesh(mesh):
+        one = Steps(SMALL, mesh)
+        other = Steps(dataclasses.replace(SMALL, seed=7, steps=12_345, optimizer=rate), mesh)
+        texts = [[steps.init.lower().as_text(), steps.train.lower(steps.abstract, batch).as_text()]
+                 for steps in (one, other)]
+        assert texts[0] == texts[1]
+        first, second = one.init()["parameters"], other.init()["parameters"]
+    table = [np.asarray(x["text"]["token_embedding"]) for x in (first, second)]
+    assert not np.array_equal(*table)
+    drawn_alone = create(SMALL, 7)[1]["text"]["token_embedding"]
+    np.testing.assert_allclose(table[1], drawn_alone, rtol=1e-5, atol=1e-8)
+
+
 def test_hidden_patches_change_with_the_key_and_evaluations_repeat_themselves():
     """A masked reconstruction with position classes, forward only."""
     config = dataclasses.replace(
@@ -44,7 +66,7 @@ def test_hidden_patches_change_with_the_key_and_evaluations_repeat_themselves():
     steps = Steps(config, make_mesh(config.mesh, jax.devices()[:1]))
     batch = batch_of() | {"kinds": np.ones((3, 5), bool)}
     batch["signal"][:, 3] = RNG.integers(-1, 5, (3, 128))  # POS
-    parameters = jax.jit(steps._init)()["parameters"]
+    parameters = steps.init()["parameters"]
     parts = jax.jit(lambda *given: steps.losses.gradients(*given)[0][1])
     train = [parts(parameters, batch, jax.random.key(n)) for n in (1, 1, 2)]
     loss = jax.jit(steps.losses)
@@ -65,6 +87,9 @@ def test_a_spike_is_left_out_and_does_not_raise_the_mean_it_is_measured_by():
     placer = BatchPlacer(mesh, 3)
     good = batch_of() | {"kinds": np.ones((3, 5), bool)}
     loud = good | {"signal": good["signal"] * 2}  # a square of it: four times the loss
+    schedule = learning_rate(
+        config.optimizer, schedule_numbers(config.optimizer, config.steps)
+    )
     with jax.set_mesh(mesh):
         steps = Steps(config, mesh)
         state = steps.init()
@@ -80,7 +105,7 @@ def test_a_spike_is_left_out_and_does_not_raise_the_mean_it_is_measured_by():
                     jax.tree.map(np.testing.assert_array_equal, before[name], after[name])
                 continue
             made = len(seen) - 1  # the rate is that of the updates that were made
-            np.testing.assert_allclose(metrics["learning_rate"], steps.schedule(made), rtol=1e-6)
+            np.testing.assert_allclose(metrics["learning_rate"], schedule(made), rtol=1e-6)
             loss = float(metrics["loss"])
             mean = loss if mean is None else 0.98 * mean + 0.02 * loss
             np.testing.assert_allclose(after["loss_mean"], mean, rtol=1e-6)

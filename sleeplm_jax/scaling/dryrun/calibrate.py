@@ -74,11 +74,11 @@ def _measured(config: RunConfig, count: int) -> tuple[float, float]:
         steps = Steps(config, mesh)
         batch = BatchPlacer(mesh, config.data.batch_size).place(random_batch(config))
         # Compiled before anything is weighed: on a CPU the compiler's own memory is the process'.
-        init = steps.init.lower().compile()
-        train = steps.train.lower(
+        init = steps.init.compile()
+        train = steps.train.compile(
             jax.tree.map(lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
                          steps.abstract, steps.shardings), batch,
-        ).compile()
+        )
         _give_back()
         before = _resident()
         state, taken = init(), []
