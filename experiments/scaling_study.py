@@ -22,9 +22,6 @@ Hardware: 2 CPU cores, 3 GB of memory. Time, reckoned: some 7 CPU-minutes for th
 from __future__ import annotations
 
 import argparse
-import csv
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -40,7 +37,6 @@ from sleeplm_jax.config import (
     TextConfig,
 )
 from sleeplm_jax.errors import UserError
-from sleeplm_jax.files import only_writer
 from sleeplm_jax.scaling.study import Grid, Measure, PowerRule, Size, Speed, Study
 
 CHANNELS = ("ECG", "AF", "EOG-L", "C3", "EMG")
@@ -120,52 +116,16 @@ def get_study() -> Study:
     )
 
 
-def make_corpus(work: Path) -> Path:
-    """The simulated nights, prepared, with a tokenizer; what is there is kept."""
-    corpus = work / "corpus"
-    if (corpus / "tokenizer.json").exists():
-        return corpus
-    work.mkdir(parents=True, exist_ok=True)
-    with only_writer(work):
-        sleeplm("simulate", "--out", work / "recordings", "--nights", sum(SPLITS.values()),
-                "--hours", HOURS, "--seed", SEED)
-        splits = [split for split, people in SPLITS.items() for _ in range(people)]
-        with (work / "splits.csv").open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["subject", "split"])
-            writer.writerows([f"sim-{SEED}-{i:04d}", split] for i, split in enumerate(splits))
-        sleeplm("prepare", "--recordings", work / "recordings", "--out", corpus, "--cohort",
-                "simulated", "--splits", work / "splits.csv", "--channels", ",".join(CHANNELS))
-        sleeplm("tokenizer", "--corpus", corpus, "--vocab-size", VOCABULARY)
-    return corpus
-
-
-def sleeplm(*arguments: object, may: tuple[int, ...] = (0,)) -> None:
-    """A command of this clone; ends this one with its status where that is none of `may`."""
-    print("$ sleeplm", *arguments, flush=True)
-    root = str(Path(__file__).resolve().parents[1])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "sleeplm_jax.cli", *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-    )
-    while True:
-        try:
-            status = child.wait()
-            break
-        except KeyboardInterrupt:  # it got the same, saves and ends
-            continue
-    if status not in may:
-        raise SystemExit(status if status > 0 else 128 - status)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path("scaling_study"))
     parser.add_argument("--minutes", type=float, help="begin no cell after so many")
     args = parser.parse_args()
+    from simulated import Nights, make_corpus, sleeplm
+
     try:
-        study, corpus = args.work / "study", make_corpus(args.work)
+        study = args.work / "study"
+        corpus = make_corpus(args.work, Nights(SPLITS, HOURS, SEED, CHANNELS, VOCABULARY))
     except UserError as error:  # another of these commands is making it
         print(f"scaling_study: {error}", file=sys.stderr)
         return 2

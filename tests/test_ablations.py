@@ -192,7 +192,7 @@ def runner(tmp_path, monkeypatch, corpus_folder):
         ledger.Ledger(args.ledger).add(row() | key)
         return 0
 
-    monkeypatch.setattr(run, "make_corpus", lambda work: corpus_folder)
+    monkeypatch.setattr(run, "make_corpus", lambda *_: corpus_folder)
     monkeypatch.setattr(run, "make_row", make_row)
     args = argparse.Namespace(
         work=tmp_path, ledger=tmp_path / "l.jsonl", seeds=[0, 1], only=["base", "sigmoid"],

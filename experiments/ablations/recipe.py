@@ -25,7 +25,7 @@ from sleeplm_jax.config import (
 # One channel of each kind: half the tokens and half the words of the ten.
 CHANNELS = ("ECG", "AF", "EOG-L", "C3", "EMG")
 # How nights are simulated and who is measured: the same people for every variant and seed.
-NIGHTS, HOURS, SEED = 24, 3.0, 77
+HOURS, SEED = 3.0, 77
 SPLITS = {"train": 14, "val": 2, "test": 8}
 VOCABULARY = 1024
 # Fields that decide where a run goes and what is written of it, not what comes out.

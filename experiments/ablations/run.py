@@ -17,8 +17,6 @@ rows. Hardware: 2 CPU cores, 3 GB of memory; time: recipe.py.
 from __future__ import annotations
 
 import argparse
-import csv
-import os
 import signal
 import subprocess
 import sys
@@ -26,45 +24,15 @@ import time
 from pathlib import Path
 
 from ledger import Ledger, equal_codes
-from one import CLAIMED, HERE, ROOT, key_for
-from recipe import CHANNELS, HOURS, NIGHTS, SEED, SPLITS, VOCABULARY, sweep
+from one import CLAIMED, HERE, key_for
+from recipe import CHANNELS, HOURS, SEED, SPLITS, VOCABULARY, sweep
 
 from sleeplm_jax.errors import UserError
-from sleeplm_jax.files import only_writer
+
+sys.path.insert(1, str(HERE.parent))
+from simulated import Nights, environment, make_corpus  # noqa: E402
 
 LEDGER = HERE / "ledger.jsonl"
-
-
-def make_corpus(work: Path) -> Path:
-    """The simulated nights, prepared, with a tokenizer; what is there is kept."""
-    corpus = work / "corpus"
-    work.mkdir(parents=True, exist_ok=True)
-    with only_writer(work):
-        if (corpus / "tokenizer.json").exists():
-            return corpus
-        sleeplm("simulate", "--out", work / "recordings", "--nights", NIGHTS, "--hours", HOURS,
-                "--seed", SEED)
-        splits = [split for split, people in SPLITS.items() for _ in range(people)]
-        with (work / "splits.csv").open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["subject", "split"])
-            writer.writerows([f"sim-{SEED}-{i:04d}", split] for i, split in enumerate(splits))
-        sleeplm("prepare", "--recordings", work / "recordings", "--out", corpus, "--cohort",
-                "simulated", "--splits", work / "splits.csv", "--channels", ",".join(CHANNELS))
-        sleeplm("tokenizer", "--corpus", corpus, "--vocab-size", VOCABULARY)
-    return corpus
-
-
-def sleeplm(*arguments: object) -> None:
-    print("$ sleeplm", *arguments, flush=True)
-    subprocess.run([sys.executable, "-m", "sleeplm_jax.cli", *map(str, arguments)], check=True,
-                   env=environment())
-
-
-def environment() -> dict[str, str]:
-    """With this clone's package before any that is installed."""
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def compiled(work: Path) -> dict[str, str]:
@@ -113,15 +81,13 @@ def main() -> int:
     except UserError as error:
         print(f"ablations: {error}", file=sys.stderr)
         return 2
-    except subprocess.CalledProcessError as error:
-        return error.returncode
 
 
 def run(args) -> int:
     from sleeplm_jax.corpus.manifest import Corpus
 
     args.work, args.ledger = args.work.resolve(), args.ledger.resolve()
-    corpus = make_corpus(args.work)
+    corpus = make_corpus(args.work, Nights(SPLITS, HOURS, SEED, CHANNELS, VOCABULARY))
     opened, ledger = Corpus.open(corpus), Ledger(args.ledger)
     keys = {(variant, seed): key_for(variant, seed, opened)
             for seed in args.seeds for variant in args.only}

@@ -7,18 +7,17 @@ earlier call finished.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import resource
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from reference.pieces import NIGHT, ROOT, SHORT, bring, folder_of_pieces
+from reference.pieces import NIGHT, SHORT, bring, folder_of_pieces
 from reference.sizing import say
+from simulated import people, sleeplm, write_splits
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,6 @@ def main(experiment: Path, cohort: Cohort, peak: float, mfu: float, vocabulary: 
             found[seed] = measure(args.out / "runs" / name, args.out, real)
             spent.lap(f"measure, seed {seed}")
             write(args.out, experiment, found, spent, real)
-    except subprocess.CalledProcessError as error:
-        return error.returncode
     except UserError as error:
         print(f"{experiment.stem}: {error}", file=sys.stderr)
         return 2
@@ -92,12 +89,12 @@ def make_corpora(out: Path, cohort: Cohort, vocabulary: int, spent: Spent, alone
               f"{NIGHT} and {len(list(folders['short'].iterdir()))} short ones to measure on.",
               flush=True)
         for name, subjects in (("night", [NIGHT]), ("short", SHORT.values())):
-            _splits(out / f"splits_{name}.csv", dict.fromkeys(subjects, "test"))
+            write_splits(out / f"splits_{name}.csv", dict.fromkeys(subjects, "test"))
             sleeplm("prepare", "--recordings", folders[name], "--out", out / f"corpus_{name}",
                     "--splits", out / f"splits_{name}.csv")
-    splits = ["train"] * cohort.train + ["val"] * cohort.val + ["test"] * cohort.test
-    people = {f"sim-{cohort.seed}-{i:04d}": split for i, split in enumerate(splits)}
-    _splits(out / "splits.csv", people | dict.fromkeys(train, "train"))
+    splits = {"train": cohort.train, "val": cohort.val, "test": cohort.test}
+    write_splits(out / "splits.csv",
+                 people(splits, cohort.seed) | dict.fromkeys(train, "train"))
     sleeplm("prepare", "--recordings", *recordings, "--out", out / "corpus", "--splits",
             out / "splits.csv")
     sleeplm("tokenizer", "--corpus", out / "corpus", "--vocab-size", vocabulary)
@@ -192,19 +189,3 @@ class Spent:
         cpu, wall = self._now()
         self.cpu[name], self.wall[name] = round(cpu - self._cpu, 1), round(wall - self._wall, 1)
         self._cpu, self._wall = cpu, wall
-
-
-def _splits(path: Path, people: dict[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["subject", "split"])
-        writer.writerows(people.items())
-
-
-def sleeplm(*arguments: object) -> None:
-    """A command of this clone; CalledProcessError where it fails."""
-    print("$ sleeplm", *arguments, flush=True)
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    subprocess.run([sys.executable, "-m", "sleeplm_jax.cli", *map(str, arguments)], check=True,
-                   env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)})
