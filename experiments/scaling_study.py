@@ -74,7 +74,7 @@ def get_config() -> RunConfig:
 
 
 def size(name: str, width: int, depth: int, heads: int, text: int, text_depth: int) -> Size:
-    """Encoder and text modules grow together; a head is 16 wide."""
+    """Encoder and text modules grow together; a head is 12 to 24 wide."""
     return Size(name, {
         "model.encoder.width": width, "model.encoder.depth": depth, "model.encoder.heads": heads,
         "model.encoder.stem_width": width, "model.text.width": text,
@@ -88,6 +88,8 @@ def get_study() -> Study:
         name="small",
         experiment="scaling_study.py",
         sizes=(
+            size("w16", 16, 1, 1, 16, 1),
+            size("w24", 24, 1, 2, 24, 1),
             size("w32", 32, 1, 2, 32, 1),
             size("w48", 48, 2, 3, 48, 1),
             size("w80", 80, 2, 5, 64, 1),
@@ -96,10 +98,11 @@ def get_study() -> Study:
         ),
         grids=(
             # Curves of equal compute, over all the sleep there is.
-            Grid(budgets=(2.5e11,), sizes=("w32", "w48", "w80")),
+            Grid(budgets=(2.5e11,), sizes=("w16", "w24", "w32", "w48", "w80")),
+            Grid(budgets=(5e11,), sizes=("w16", "w24", "w32")),
             Grid(budgets=(5e11,), sizes=("w48", "w80", "w128"), seeds=(0, 1, 2)),
-            Grid(budgets=(1e12,), sizes=("w32", "w48", "w80", "w128")),
-            Grid(budgets=(2e12,), sizes=("w80", "w128", "w192")),
+            Grid(budgets=(1e12,), sizes=("w24", "w32", "w48", "w80", "w128")),
+            Grid(budgets=(2e12,), sizes=("w32", "w48", "w80", "w128", "w192")),
             # Sizes and data scales (hours of sleep; 0: all), less of it seen more often.
             Grid(budgets=(5e11,), sizes=("w32", "w48", "w80", "w128"),
                  unique_hours=(8, 24, 64, 0)),
