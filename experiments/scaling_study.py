@@ -112,8 +112,8 @@ def get_study() -> Study:
         measure=Measure(split="test", samples=1024, batch_size=64),
         min_steps=40,
         max_passes=30,
-        # CPU-seconds, from a few cells; with both cores idle the clock says less.
-        speed=Speed(flops_per_s=25e9, sample_s=3e-3, cell_s=40),
+        # CPU-seconds, by least squares over the cells; two at a time take half of it by the clock.
+        speed=Speed(flops_per_s=30e9, sample_s=1e-3, cell_s=27),
         vocabulary=VOCABULARY,
         hours=HOURS * SPLITS["train"],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Optional
 
@@ -33,7 +34,7 @@ def scaling_plan(study: PathArgument, corpus: Optional[Path] = None, out: Option
 
 def scaling_run(study: PathArgument, out: Path, corpus: Optional[Path] = None, launcher: str = "",
                 only: tuple[str, ...] = (), minutes: Optional[float] = None,
-                retry_failed: bool = False, list: bool = False) -> int:
+                retry_failed: bool = False, resubmit: bool = False, list: bool = False) -> int:
     """Train and measure the cells of a study that are not finished yet; the same command goes on.
 
     Finished cells are never repeated, partial ones resume, failed ones are listed with reasons.
@@ -41,19 +42,23 @@ def scaling_run(study: PathArgument, out: Path, corpus: Optional[Path] = None, l
 
     Args:
         study: Python file with `get_study() -> Study`.
-        out: The study's folder: runs, logs and results.jsonl.
+        out: The study's folder, on a disk: runs, logs and results.jsonl.
         corpus: Corpus to train on; default: the experiment's.
         launcher: Command that starts a training elsewhere, with {command} (or {shell}, quoted)
-            where the training's command goes; also {cell}, {logs}, {folder}.
+            where the training's command goes; also {cell}, {job}, {logs}, {folder}.
         only: Names of cells; default: all.
         minutes: Begin no cell after so many minutes.
         retry_failed: Try failed cells again.
+        resubmit: Hand those to the launcher again whose job has not begun, or was stopped.
         list: Say how the cells stand and run nothing.
     """
     from sleeplm_jax.reports.scaling_plan import lines, standing
     from sleeplm_jax.scaling.cells import open_folder
     from sleeplm_jax.scaling.execute import run_study, states
 
+    _on_a_disk(out)
+    if minutes is not None and not minutes > 0:
+        raise UserError("--minutes", f"is {minutes:g}", "give a positive number")
     plan, opened = _planned(study, corpus, out, None)
     folder, held_out = open_folder(out, plan), _held_out(plan, opened)
     if list:
@@ -63,7 +68,7 @@ def scaling_run(study: PathArgument, out: Path, corpus: Optional[Path] = None, l
     for line in lines(plan):
         say(line)
     found = run_study(plan, folder, opened, held_out, launcher=launcher, only=only,
-                      minutes=minutes, retry_failed=retry_failed, say=say)
+                      minutes=minutes, retry_failed=retry_failed, resubmit=resubmit, say=say)
     say(f"{len(found.done)} cells done, {len(found.left)} left, {len(found.under_way)} under way "
         f"elsewhere, {len(found.failed)} failed; results in {folder.path / 'results.jsonl'}")
     strange = {row.get("cell") for row in folder.rows()} - {cell.name for cell in plan.cells}
@@ -72,6 +77,9 @@ def scaling_run(study: PathArgument, out: Path, corpus: Optional[Path] = None, l
             f"({sorted(map(str, strange))[0]}, ...); `fit` takes them too")
     for name, why in found.under_way.items():
         say(f"under way: {name}" + (f" ({why})" if why else ""))
+    for name, why in found.left.items():
+        if why:
+            say(f"left: {name} ({why})")
     for name, why in found.failed.items():
         say(f"failed: {name}: {why} (log: {folder.log(name)})")
     return 1 if found.failed else 0
@@ -95,6 +103,7 @@ def scaling_measure(study: PathArgument, cell: tyro.conf.Positional[str], out: P
     from sleeplm_jax.scaling.measure import measured
     from sleeplm_jax.scaling.study import load_study
 
+    _on_a_disk(out)
     (stated, base), folder = load_study(study), Folder(out)
     read_about(folder, cell)
     opened = Corpus.open(base.data.corpus if corpus is None else corpus, base.model.spec)
@@ -176,10 +185,18 @@ def _planned(study: Path, corpus: Path | None, out: Path | None, rate: float | N
             raise UserError("--rate", f"is {rate}", "give FLOP/s, a positive number")
         speed = dataclasses.replace(stated.speed, flops_per_s=rate, source="stated by --rate")
     elif out is not None:
+        _on_a_disk(out)
         speed = measured_speed(stated, Folder(out).rows())
     data = stated_data(stated) if opened is None else corpus_data(stated, base, where)
     runs = "" if out is None else str(out / "runs")
     return make_plan(stated, base, data, speed, where, runs), opened
+
+
+def _on_a_disk(out: Path) -> None:
+    # A Path has lost one slash of gs://.
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(out)):
+        raise UserError(out, "is in a store; a study's folder is locked by its processes",
+                        "give a folder on a disk that its jobs share")
 
 
 def _held_out(plan, corpus) -> str:

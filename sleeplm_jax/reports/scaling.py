@@ -11,11 +11,12 @@ from collections.abc import Sequence
 
 from sleeplm_jax import __version__
 from sleeplm_jax.errors import UserError
-from sleeplm_jax.files import file_sha256, read_rows, write_atomically
+from sleeplm_jax.files import file_sha256, write_atomically
 from sleeplm_jax.places import Place, place
 from sleeplm_jax.reports.scaling_figures import UNITS, names_of, words
 from sleeplm_jax.reports.scaling_plan import count, lasting
-from sleeplm_jax.scaling.collect import RESULTS
+from sleeplm_jax.scaling.collect import RESULTS, collect
+from sleeplm_jax.scaling.fit_text import isoflop_curves, misfit
 
 FIT, PAGE = "fit.json", "report.html"
 PICTURES = (
@@ -48,7 +49,7 @@ def report(study: str | Place, out: str | Place, budgets: Sequence[float] = ()) 
     or fit.json was made of others.
     """
     study, out = place(study), place(out)
-    rows = read_results(study)
+    rows, excluded = read_results(study)
     fit = read_fit(study)
     pictures = draw(rows, fit)
     written = []
@@ -57,7 +58,7 @@ def report(study: str | Place, out: str | Place, budgets: Sequence[float] = ()) 
         write_atomically(path, png)
         written.append(path)
     page = out / PAGE
-    write_atomically(page, _page(rows, fit, pictures, budgets).encode())
+    write_atomically(page, _page(rows, excluded, fit, pictures, budgets).encode())
     return [page, *written]
 
 
@@ -72,18 +73,24 @@ def draw(rows: list[dict], fit: dict) -> dict[str, bytes]:
             if there.get(name, True)}
 
 
-def read_results(study: Place) -> list[dict]:
-    """Rows of finished cells, by budget, size, data and seed. Raises UserError."""
-    path = study / RESULTS
-    rows = [row for row in read_rows(path) if row.get("status") == "done" and row.get("losses")]
+def read_results(study: Place) -> tuple[list[dict], list[dict]]:
+    """Rows of finished cells, by budget, size, data and seed, their losses numbers; and what was
+    left out, as `fit` leaves it out. Raises UserError."""
+    found = collect([str(study)])
+    rows = []
+    for run, row in zip(found.runs, found.rows, strict=True):
+        losses = {name: loss for name, loss in run.losses.items() if math.isfinite(loss)}
+        budget = row.get("budget")
+        rows.append(row | {
+            "N": run.N, "D_hours": run.D_hours, "unique_hours": run.unique_hours,
+            "flops": run.flops, "seed": run.seed, "passes": run.passes, "losses": losses,
+            "budget": budget if isinstance(budget, int | float) and budget > 0 else run.flops,
+        })
+    rows = [row for row in rows if row["losses"]]
     if not rows:
-        raise UserError(path, "holds no finished cell", "run `sleeplm scaling run` first")
-    for row in rows:
-        row.setdefault("budget", row.get("flops"))
-        for name in ("cell", "size", "N", "D_hours", "unique_hours", "passes", "flops", "seed"):
-            if name not in row:
-                raise UserError(path, f"has a row without {name!r}", "restore or remove it")
-    return sorted(rows, key=lambda r: (r["budget"], r["N"], -r["unique_hours"], r["seed"]))
+        raise UserError(study / RESULTS, "holds no loss that is a number", "run the study again")
+    rows.sort(key=lambda r: (r["budget"], r["N"], -r["unique_hours"], r["seed"]))
+    return rows, found.excluded
 
 
 def read_fit(study: Place) -> dict:
@@ -104,7 +111,8 @@ def read_fit(study: Place) -> dict:
     return fit
 
 
-def _page(rows: list[dict], fit: dict, pictures: dict[str, bytes], budgets: Sequence[float]) -> str:
+def _page(rows: list[dict], excluded: list[dict], fit: dict, pictures: dict[str, bytes],
+          budgets: Sequence[float]) -> str:
     from jinja2 import Environment, PackageLoader, select_autoescape
 
     environment = Environment(
@@ -121,7 +129,7 @@ def _page(rows: list[dict], fit: dict, pictures: dict[str, bytes], budgets: Sequ
         summary=_summary(rows), pictures=shown, laws=_laws(names, fit),
         recommended=_recommended(names, fit, budgets), names=[words(name) for name in names],
         units=[UNITS.get(name, "") for name in names], cells=_cells(rows, names, fit),
-        cost=_cost(rows), made=_made(rows, fit), excluded=fit.get("excluded", []),
+        cost=_cost(rows), made=_made(rows, fit), excluded=excluded,
     )
 
 
@@ -169,14 +177,16 @@ def _laws(names: list[str], fit: dict) -> list[dict]:
         law["lines"] = [_isoflop(found["isoflop"]), _compute(found["compute"]),
                         _held_out(found["held_out"]), _check(found["check"]),
                         _noise(found.get("seed_noise"), found["parametric"])]
+        if words_of := misfit(found):
+            law["lines"].append(words_of[0].upper() + words_of[1:] + ".")
     return laws
 
 
 def _isoflop(found: dict) -> str:
     if found.get("why"):
         return f"Parabolas: {found['why']}."
-    return (f"Parabolas: exponent of the best N over compute {told(found['N_exponent'])}, of the "
-            f"best D {told(found['D_exponent'])}.")
+    return (f"Parabolas at {isoflop_curves(found)}: exponent of the best N over compute "
+            f"{told(found['N_exponent'])}, of the best D {told(found['D_exponent'])}.")
 
 
 def _compute(found: dict) -> str:

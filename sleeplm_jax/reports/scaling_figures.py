@@ -15,6 +15,7 @@ import numpy as np
 
 from sleeplm_jax.reports.figure import STYLE, png_bytes, pyplot
 from sleeplm_jax.reports.palette import INK, MUTED, RULE, WARNING
+from sleeplm_jax.scaling.parametric import REPEATED
 
 TITLES = {
     "caption": "Caption loss", "contrastive": "Contrastive loss",
@@ -27,6 +28,7 @@ UNITS = {
 }
 ORDER = tuple(TITLES)
 BEYOND = "#F3F4F6"
+AXES_POINTS, LINE_POINTS = 170.0, 8.0  # about the height of an axes, and of a small line of words
 LAW = "#1D5C85"
 FLOPS, SIZE = "training compute, FLOPs", "N, non-embedding parameters"
 SEEN = "D, hours of sleep seen"
@@ -59,9 +61,8 @@ def isoflop(rows: list[dict], fit: dict) -> bytes:
         parts = _fitted(fit, name).get("isoflop", {}).get("budgets", [])
         for budget, colour in shade.items():
             mine = [row for row in rows if row["budget"] == budget and name in row["losses"]]
-            most = max((row["unique_hours"] for row in mine), default=0)
             for whole in (True, False):
-                some = [row for row in mine if (row["unique_hours"] == most) == whole]
+                some = [row for row in mine if _less(row, rows) != whole]
                 ax.plot([row["N"] for row in some], [row["losses"][name] for row in some], "o",
                         color=colour if whole else "none", mec=colour, ms=4.2 if whole else 3.2,
                         mew=0.8, alpha=1 if whole else 0.6, zorder=3)
@@ -92,15 +93,14 @@ def compute(rows: list[dict], fit: dict) -> bytes:
     largest = max(row["flops"] for row in rows)
 
     def draw(ax, name):
-        whole = max(row["unique_hours"] for row in rows)
         for n, colour in shade.items():
             mine = [row for row in rows if row["N"] == n and name in row["losses"]]
             for all_data in (True, False):
-                some = [r for r in mine if (r["unique_hours"] == whole) == all_data]
+                some = [r for r in mine if _less(r, rows) != all_data]
                 ax.plot([r["flops"] for r in some], [r["losses"][name] for r in some], "o",
                         color=colour if all_data else "none", mec=colour, mew=0.8,
                         ms=4.2 if all_data else 3.2, alpha=1 if all_data else 0.6, zorder=3)
-            line = _means([r for r in mine if r["unique_hours"] == whole], "budget", "flops", name)
+            line = _means([r for r in mine if not _less(r, rows)], "budget", "flops", name)
             ax.plot(*line, color=colour, lw=0.8, alpha=0.7)
         found = _fitted(fit, name)
         law = found.get("compute", {})
@@ -111,6 +111,9 @@ def compute(rows: list[dict], fit: dict) -> bytes:
             end = x[-1]
             ax.fill_between(x, low, high, color=LAW, alpha=0.14, lw=0)
             _line(ax, x, y, largest)
+            if not law["c"]["identified"]:
+                ax.text(0.98, 0.97, "law: exponent not identified", transform=ax.transAxes,
+                        ha="right", va="top", fontsize=8, color=INK)
             points = [cell["flops"] for cell in law["frontier"]]
             ax.plot(points, [cell["loss"] for cell in law["frontier"]], "o", ms=8, mfc="none",
                     mec=LAW, mew=1.0)
@@ -195,6 +198,7 @@ def data(rows: list[dict], fit: dict) -> bytes:
     sizes = {row["N"]: row["size"] for row in rows}
 
     def draw(ax, name):
+        passes: dict[float, list[tuple[float, str]]] = {}
         for n, colour in shade.items():
             some = [r for r in mine if r["N"] == n and name in r["losses"]]
             if not some:
@@ -206,9 +210,9 @@ def data(rows: list[dict], fit: dict) -> bytes:
             seen = some[0]["D_hours"]
             for hours, loss in zip(x, y, strict=True):
                 if seen / hours >= 1.5:
-                    ax.annotate(f"{seen / hours:.0f}x", (hours, loss), xytext=(3, 3), fontsize=7,
-                                textcoords="offset points", color=MUTED)
+                    passes.setdefault(hours, []).append((loss, f"{seen / hours:.0f}x"))
         ax.set_xscale("log")
+        _beside(ax, passes)
 
     key = [(sizes[n], {"color": colour, "marker": "o", "ls": "-"}) for n, colour in shade.items()
            if any(r["N"] == n for r in mine)]
@@ -244,9 +248,23 @@ def _legend(fig, key: list) -> None:
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], label=label, **{"lw": 1.4, "ms": 5} | style) for label, style in key]
-    columns = 2 if fig.get_figwidth() < 6 else 5  # of one loss the figure is narrow
+    columns = 2 if fig.get_figwidth() < 8 else 5
+    if fig.get_figwidth() < 6 and max(len(label) for label, _ in key) > 30:
+        columns = 1  # of one loss the figure is narrow
     fig.legend(handles=handles, loc="outside upper left", ncols=min(len(handles), columns),
                frameon=False, fontsize=8.5)
+
+
+def _beside(ax, labels: dict[float, list[tuple[float, str]]]) -> None:
+    """Words beside points, those at one place along the axis kept off one another."""
+    low, high = ax.get_ylim()
+    for x, here in labels.items():
+        free = -math.inf
+        for y, text in sorted(here):
+            at = (y - low) / (high - low) * AXES_POINTS
+            free = max(at + 2, free + LINE_POINTS)
+            ax.annotate(text, (x, y), xytext=(4, free - at), fontsize=7,
+                        textcoords="offset points", color=MUTED)
 
 
 def _room(ax, values: list[float]) -> None:
@@ -273,6 +291,13 @@ def _whole(part: dict, rows: list[dict]) -> bool:
     """Whether a parabola is of data that never repeat, or of all the sleep there is."""
     hours = part["unique_hours"]
     return hours is None or math.isclose(hours, max(row["unique_hours"] for row in rows))
+
+
+def _less(row: dict, rows: list[dict]) -> bool:
+    """Whether a cell saw less than all the sleep there is again and again: one that repeats nothing
+    has seen new data, however few."""
+    most = max(other["unique_hours"] for other in rows)
+    return row["passes"] > 1 + REPEATED and row["unique_hours"] < most * (1 - 1e-6)
 
 
 def _line(ax, x: np.ndarray, y: np.ndarray, largest: float) -> None:

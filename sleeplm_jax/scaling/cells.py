@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from sleeplm_jax.errors import ConfigError, UserError
 from sleeplm_jax.files import only_writer, read_rows, write_atomically, write_json
+from sleeplm_jax.scaling.collect import numbered_rows
 from sleeplm_jax.scaling.plan import Cell, Plan
 from sleeplm_jax.training.status import is_lost, read_status
 
@@ -29,6 +31,8 @@ LOCK_WAIT_S = 60.0
 # Exit statuses of a training that saved and can go on: signals that it obeys, and SIGKILL, after
 # which it goes on from its last checkpoint. 124, a hang, is a failure.
 STOPPED = (129, 130, 137, 143)
+KILLED = ("killed (SIGKILL), {} x at one step: where memory ran out, give fewer samples a batch or "
+          "micro_batches")
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,23 @@ class Folder:
     # ---- Results
 
     def rows(self) -> list[dict]:
-        return read_rows(self.path / RESULTS)
+        """Raises StudyError for a line that is no row."""
+        path = self.path / RESULTS
+        if not path.is_file():
+            return []
+        return [row for _, row in numbered_rows(path, path.read_bytes())]
 
     def add(self, row: dict) -> None:
-        """Puts a finished cell's row into the results, in place of one of the same cell."""
+        """Puts a finished cell's row into the results, in place of one of the same cell.
+
+        Raises UserError for a loss that is no number.
+        """
+        for name, value in row["losses"].items():
+            if not math.isfinite(value):
+                raise UserError(
+                    row["cell"], f"its {name} loss was measured as {value}",
+                    "look at its curves (`sleeplm runs`); a lower learning rate may mend it",
+                )
         with self._locked("results"):
             kept = [old for old in self.rows() if old.get("cell") != row["cell"]]
             lines = [json.dumps(one, sort_keys=True, allow_nan=False) for one in (*kept, row)]
@@ -172,25 +189,46 @@ def state_of(folder: Folder, cell: Cell, held_out: str, corpus: str,
     attempts = folder.attempts(cell.name)
     last, status = attempts[-1] if attempts else {}, read_status(folder.run(cell.name)) or {}
     word, why = status.get("state"), str(status.get("why") or "")
-    if last.get("submitted") and _number(status, "time") < _number(last, "time"):
-        return State("under way", f"submitted {_when(last)}, not begun yet: {last.get('why', '')}")
+    if last.get("submitted") and word != "done":
+        said = f" ({last['why']})" if last.get("why") else ""
+        if _number(status, "time") < _number(last, "time"):
+            return State("under way", f"submitted {_when(last)}{said}, not begun yet; --resubmit "
+                         "submits it again")
+        if word == "stopped":  # SLURM's script has put it back into the queue
+            return State("under way", f"stopped {_when(status)}, its job{said} may go on; "
+                         "--resubmit submits it again")
+    killed = _killed([one for one in attempts if one.get("part") == last.get("part")])
     if word == "done":
-        unmeasured = last.get("part") == "measure" and last.get("status")
-        return _failed(last) if unmeasured else State("trained")
+        if last.get("part") == "measure" and last.get("status"):
+            if killed > 1 or last["status"] not in STOPPED:
+                return State("failed", KILLED.format(killed)) if killed else _failed(last)
+        return State("trained")
     if word == "failed":
         return State("failed", why or str(last.get("why") or "it does not say"))
     if word == "running" and not is_lost(status, time.time() if now is None else now):
         # Of a training that we saw end, the status is what it last wrote: it was killed.
-        seen_ending = "status" in last and not last.get("submitted")
-        return State("partial" if seen_ending else "under way")
+        if "status" not in last or last.get("submitted"):
+            return State("under way")
+    if killed:
+        return State("failed" if killed > 1 else "partial", KILLED.format(killed))
     if word is not None:
-        return State("partial")
+        return State("partial", f"stopped {_when(status)}" if "time" in status else "")
     return _failed(last) if last.get("status") else State("new")
+
+
+def _killed(attempts: list[dict]) -> int:
+    """How many of the last attempts were killed (SIGKILL) without coming further."""
+    count = 0
+    for one in reversed(attempts):
+        if one.get("status") != 137 or one.get("step") != attempts[-1].get("step"):
+            break
+        count += 1
+    return count
 
 
 def _failed(last: dict) -> State:
     if last.get("status") in STOPPED:
-        return State("partial")
+        return State("partial", f"ended with status {last['status']}")
     return State("failed", str(last.get("why") or f"ended with status {last.get('status')}"))
 
 

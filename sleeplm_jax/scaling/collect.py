@@ -54,6 +54,7 @@ class Collected:
     excluded: list[dict]
     files: list[dict]
     warnings: list[str]
+    rows: list[dict]  # of the runs, as they were read
 
 
 def collect(paths: Sequence[str]) -> Collected:
@@ -65,14 +66,14 @@ def collect(paths: Sequence[str]) -> Collected:
     """
     if not paths:
         raise StudyError("scaling fit", "was given no results", "name a study's folder or a JSONL")
-    runs, excluded, files, kept, marks = [], [], [], {}, {}
+    runs, excluded, files, read, kept, marks = [], [], [], [], {}, {}
     for path in paths:
         file = place(path)
         file = file / RESULTS if file.is_dir() else file
         if not file.is_file():
             raise StudyError(file, "is not there", "run the study first, or name its results")
         data = file.read_bytes()
-        rows = _rows(file, data)
+        rows = numbered_rows(file, data)
         digest = hashlib.sha256(data).hexdigest()
         files.append({"name": file.name, "sha256": digest, "rows": len(rows)})
         for number, row in rows:
@@ -97,6 +98,7 @@ def collect(paths: Sequence[str]) -> Collected:
                 continue
             kept[run.cell] = run
             runs.append(run)
+            read.append(row)
             for name in SAME:
                 said = row.get(name)
                 said = said if isinstance(said, str) or said is None else json.dumps(said)
@@ -106,10 +108,12 @@ def collect(paths: Sequence[str]) -> Collected:
         why = f": {excluded[0]['why']}" if excluded else ""
         raise StudyError(paths[0], f"no finished run{why}", "run the study first")
     _one_size_each(paths[0], runs)
-    return Collected(runs, excluded, files, warnings)
+    return Collected(runs, excluded, files, warnings, read)
 
 
-def _rows(file, data: bytes) -> list[tuple[int, dict]]:
+def numbered_rows(file, data: bytes) -> list[tuple[int, dict]]:
+    """Each row of a file of results with its line's number. Raises StudyError for what is none:
+    a result that is dropped in silence is missed too late."""
     found = []
     for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
         if not line.strip():

@@ -16,6 +16,7 @@ import numpy as np
 EXPONENTS = (0.15, 0.4, 0.9)
 FLOORS = (0.2, 0.6, 0.9)  # of the lowest loss
 PASSES = (3.0, 30.0)
+LEAST_OBJECTIVE = 1e-8  # a run, of residuals of some 1e-4: below it both have the law exactly
 ROUNDS = 3  # L-BFGS is started anew from where it stopped, its memory emptied
 
 
@@ -86,8 +87,8 @@ def _objective(vector, target, x, y, passes, delta):
     return value, np.array(gradient)
 
 
-def checked(first: dict, second: dict) -> dict:
-    """What the second fit says of the first (`described`): fit.json's "check".
+def checked(first: dict, second: dict, runs: int) -> dict:
+    """What the second fit says of the first (`described`) of so many runs: fit.json's "check".
 
     They agree where the objectives differ by less than a thousandth and the exponents by less than
     a tenth of their 90 % intervals (or 0.002, where those are narrower than what is read off them).
@@ -96,7 +97,8 @@ def checked(first: dict, second: dict) -> dict:
         k: abs(first[k]["value"] - second[k]) for k in "ab" if first[k]["value"] is not None
     }
     why = None
-    ratio = second["objective"] / first["objective"] if first["objective"] > 0 else 1.0
+    floor = LEAST_OBJECTIVE * runs
+    ratio = (second["objective"] + floor) / (first["objective"] + floor)
     if ratio < 1 - 1e-3:
         why = f"the second fit's objective is {1 - ratio:.2%} lower"
     elif ratio > 1 + 1e-3:

@@ -2,8 +2,8 @@
 
 Each cell is a `sleeplm train` command in a process of its own, so that one that fails, or takes all
 memory, takes no other with it. A launcher is a command too: of its words {command} becomes the
-training's words, {shell} the same as one quoted word, {cell} the cell's name, {logs} a folder for
-logs and {folder} the run's folder.
+training's words, {shell} the same as one quoted word, {cell} the cell's name, {job} the same in
+what any cluster takes for a name, {logs} a folder for logs and {folder} the run's folder.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import resource
 import shlex
 import signal
@@ -34,24 +35,25 @@ from sleeplm_jax.scaling.cells import (
 from sleeplm_jax.scaling.plan import Cell, Plan, hash_of
 from sleeplm_jax.training.status import read_status
 
-PLACES = ("{command}", "{shell}", "{cell}", "{logs}", "{folder}")
+PLACES = ("{command}", "{shell}", "{cell}", "{job}", "{logs}", "{folder}")
+LONGEST_JOB = 40
 MODULE = (sys.executable, "-m", "sleeplm_jax.cli")
 
 
 @dataclass
 class Outcome:
-    """Names of cells by how they stand after `run_study`; failed and under way with words."""
+    """Names of cells by how they stand after `run_study`; all but the done ones with words."""
 
     done: list[str]
     failed: dict[str, str]
     under_way: dict[str, str]
-    left: list[str]
+    left: dict[str, str]
 
 
 def run_study(
     plan: Plan, folder: Folder, corpus, held_out: str, *, launcher: str = "",
     only: tuple[str, ...] = (), minutes: float | None = None, retry_failed: bool = False,
-    say: Callable[[str], None] = print,
+    resubmit: bool = False, say: Callable[[str], None] = print,
 ) -> Outcome:
     """Brings every cell of `plan` as far as it goes now. Calling it again goes on.
 
@@ -60,7 +62,8 @@ def run_study(
     `Corpus`; held_out: `measure.held_out_hash`. minutes: no cell is begun after so many.
 
     A launcher that comes back before its job is done (it submitted it) leaves the cell under way: a
-    later call measures it. KeyboardInterrupt and SIGTERM are handed on to the training, which saves
+    later call measures it; `resubmit` submits those again whose job has not begun or was stopped
+    and may never go on. KeyboardInterrupt and SIGTERM are handed on to the training, which saves
     and stops.
 
     Raises ConfigError for a launcher without {command} or {shell}, or `only` of unknown names.
@@ -68,13 +71,15 @@ def run_study(
     words = launcher_words(launcher)
     cells = [plan.cell(name) for name in only] if only else list(plan.cells)
     began = time.monotonic()
-    outcome = Outcome([], {}, {}, [])
+    outcome = Outcome([], {}, {}, {})
     for number, cell in enumerate(cells, 1):
         late = minutes is not None and time.monotonic() - began > 60 * minutes
         with folder.claim(cell.name) as mine:
             state = State("under way") if not mine else state_of(
                 folder, cell, held_out, corpus.hash)
             retried = state.word == "failed" and retry_failed
+            if mine and resubmit and state.word == "under way" and "--resubmit" in state.why:
+                state = State("partial", state.why)
             if not late and (state.word in ("new", "partial", "trained") or retried):
                 head = f"[{number}/{len(cells)}] {cell.name}"
                 if not _is_done(folder, cell):
@@ -104,7 +109,7 @@ def _put(outcome: Outcome, cell: Cell, state: State) -> None:
     elif state.word == "under way":
         outcome.under_way[cell.name] = state.why
     else:
-        outcome.left.append(cell.name)
+        outcome.left[cell.name] = state.why
 
 
 def _is_done(folder: Folder, cell: Cell) -> bool:
@@ -142,7 +147,7 @@ def launched(words: list[str], command: list[str], folder: Folder, cell: Cell) -
     """`command` as the launcher wants it."""
     if not words:
         return command
-    told = {"{shell}": shlex.join(command), "{cell}": cell.name,
+    told = {"{shell}": shlex.join(command), "{cell}": cell.name, "{job}": job_name(cell.name),
             "{logs}": str(folder.path / "logs" / cell.name), "{folder}": str(folder.run(cell.name))}
     made: list[str] = []
     for word in words:
@@ -155,11 +160,22 @@ def launched(words: list[str], command: list[str], folder: Folder, cell: Cell) -
     return made
 
 
+def job_name(cell: str) -> str:
+    """Small letters, digits and dashes, a letter first, 40 at most, as Kubernetes wants; a name
+    that is cut ends in digits of a hash, so that no two become one."""
+    plain = re.sub(r"[^a-z0-9]+", "-", cell.lower()).strip("-")
+    plain = plain if plain[:1].isalpha() else f"c-{plain}"
+    if len(plain) > LONGEST_JOB:
+        plain = f"{plain[:LONGEST_JOB - 7].rstrip('-')}-{hash_of(cell)[:6]}"
+    return plain
+
+
 def train(folder: Folder, cell: Cell, words: list[str], plan: Plan) -> None:
     """Trains a cell, or hands it to the launcher; writes the attempt."""
     write_about(folder, cell)
     command = launched(words, train_command(cell, plan.study.experiment), folder, cell)
     about, stopped = _run(command, folder, cell, "train")
+    about["step"] = (read_status(folder.run(cell.name)) or {}).get("step")
     if words and about["status"] == 0 and not _is_done(folder, cell):
         about["submitted"] = True  # the launcher came back, the training goes on elsewhere
         about["why"] = _last_line(folder.log(cell.name), about["began_at"])

@@ -52,7 +52,7 @@ def fit_study(
     """
     from threadpoolctl import threadpool_limits
 
-    _check(bootstraps, budgets, unique_hours, huber_delta)
+    _check(bootstraps, seed, budgets, unique_hours, huber_delta)
     began = time.perf_counter()
     found = collect(paths)
     runs, warnings = found.runs, list(found.warnings)
@@ -124,7 +124,8 @@ def _fit_loss(
     most = max(10 * float(data.flops.max()), *budgets)
     return {
         "runs": len(data.runs), "cells": len(points), "excluded": excluded, "points": points,
-        "seed_noise": _seed_noise(data), "parametric": law, "check": checked(law, second),
+        "seed_noise": _seed_noise(data), "parametric": law,
+        "check": checked(law, second, len(data.runs)), "misfit": _misfit(points, data, fit),
         "isoflop": isoflop(data, fit.drawn), "compute": power_of_compute(data, fit.drawn, most),
         "held_out": held_out, "optimum": curves(fit, cost, most),
         "recommended": [recommended(fit, cost, b, unique_hours, best) for b in budgets],
@@ -159,6 +160,22 @@ def _seed_noise(data: Table) -> dict | None:
     return {"log_sd": math.sqrt(squares / free), "cells": cells, "runs": runs} if free else None
 
 
+def _misfit(points: list[dict], data: Table, fit) -> dict | None:
+    """Lack of fit against what seeds differ by: {"ratio" of variances, "p"}, by the F test.
+
+    None where no cell has two seeds, or no freedom is left.
+    """
+    from scipy.stats import f
+
+    noise = _seed_noise(data)
+    free, seeds = len(points) - fit.problem.size, len(data.runs) - len(points)
+    if noise is None or free < 1 or not noise["log_sd"] > 0:
+        return None
+    lost = sum(one["seeds"] * one["residual"] ** 2 for one in points) / free
+    ratio = lost / noise["log_sd"] ** 2
+    return {"ratio": ratio, "p": float(f.sf(ratio, free, seeds))}
+
+
 def _sizes(runs: list[Run]) -> list[dict]:
     sizes = {run.size: run.N for run in runs}
     return [{"size": name, "N": sizes[name]} for name in sorted(sizes, key=sizes.get)]
@@ -178,10 +195,12 @@ def _made(files: list[dict], bootstraps: int, seed: int, began: float) -> dict:
     }
 
 
-def _check(bootstraps, budgets, unique_hours, huber_delta) -> None:
+def _check(bootstraps, seed, budgets, unique_hours, huber_delta) -> None:
     if bootstraps < LEAST_BOOTSTRAPS:
         raise StudyError("--bootstraps", f"{bootstraps} is too few for the ends of an interval",
                          f"give {LEAST_BOOTSTRAPS} or more (1000 for results)")
+    if seed < 0:
+        raise StudyError("--seed", f"is {seed}", "give 0 or more")
     for name, values in (("--budgets", budgets), ("--unique-hours", [unique_hours]),
                          ("--huber-delta", [huber_delta])):
         for value in values:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-MISFIT = 2.0  # scatter about the law, in standard deviations between seeds, that is too much
+MISFIT = 0.01  # lack of fit that is less probable than this is none of the seeds'
 
 
 def rendered(fit: dict) -> str:
@@ -37,6 +37,22 @@ def said(value: dict | None, digits: int = 3) -> str:
     return text if value["identified"] else f"{text}  not identified ({value['why']})"
 
 
+def misfit(one: dict) -> str:
+    """Words about a law that misses by more than seeds explain; none where it does not."""
+    found = one.get("misfit")
+    if not found or found["p"] >= MISFIT:
+        return ""
+    return (f"cells miss the law by more than seeds explain (F {found['ratio']:.3g}, p "
+            f"{found['p']:.2g}): its form does not fit these runs")
+
+
+def isoflop_curves(found: dict) -> str:
+    """`4 budgets of 160 unique hours`: what the parabolas' exponents are of."""
+    pool = found["unique_hours"]
+    used = sum(part["used"] and part["unique_hours"] == pool for part in found["budgets"])
+    return f"{used} budgets" + (" of new data" if pool is None else f" of {pool:g} unique hours")
+
+
 def _row(row: dict) -> str:
     return f"{row['where']}{' (' + row['cell'] + ')' if row['cell'] else ''}: {row['why']}"
 
@@ -54,8 +70,8 @@ def _loss(one: dict) -> list[str]:
     seeds = (f"seeds alone {noise['log_sd']:.2%} ({noise['cells']} cells)" if noise
              else "no cell has two seeds")
     lines.append(f"scatter about the law {law['residual_log_sd']:.2%}; {seeds}")
-    if noise and law["residual_log_sd"] > MISFIT * noise["log_sd"]:
-        lines.append("  that is more than seeds explain: the law's form does not fit these runs")
+    if words := misfit(one):
+        lines.append(f"  {words}")
     second = f"second fit ({check['method']}): a {check['a']:.4f}, b {check['b']:.4f}; "
     lines.append(second + ("agrees" if check["agree"] else f"DOES NOT AGREE: {check['why']}"))
     lines += _others(one)
@@ -63,7 +79,8 @@ def _loss(one: dict) -> list[str]:
         lines.append(f"for {asked['flops']:.3g} FLOPs ({asked['extrapolation']:.3g} x the "
                      "largest run):")
         nearest = asked["nearest_size"]
-        near = f"   nearest size {nearest['size']} ({nearest['N']:.3g})" if nearest else ""
+        known = nearest and asked["N"]["identified"]
+        near = f"   nearest size {nearest['size']} ({nearest['N']:.3g})" if known else ""
         lines.append(f"  N     {said(asked['N'])}{near}")
         lines.append(f"  hours {said(asked['D_hours'])}")
         if asked["passes"]:
@@ -78,11 +95,10 @@ def _others(one: dict) -> list[str]:
     """What isoFLOP parabolas, the power of compute and the held-out cell say."""
     lines = []
     flops, power, held = one["isoflop"], one["compute"], one["held_out"]
-    used = sum(budget["used"] for budget in flops["budgets"])
     if flops["why"]:
         lines.append(f"isoFLOP parabolas: not fitted: {flops['why']}")
     else:
-        lines.append(f"isoFLOP parabolas at {used} budgets: best N ~ C^ "
+        lines.append(f"isoFLOP parabolas at {isoflop_curves(flops)}: best N ~ C^ "
                      f"{said(flops['N_exponent'])}, best D ~ C^ {said(flops['D_exponent'])}")
     if "why" in power:
         lines.append(f"power of compute: not fitted: {power['why']}")

@@ -49,8 +49,8 @@ def budgets_of(data: Table) -> list[tuple[float | None, np.ndarray]]:
 def isoflop(data: Table, weights: np.ndarray) -> dict:
     """fit.json's "isoflop", with the exponents' intervals from resamples `weights` [B, n].
 
-    The exponents are of the kind of data (never repeated, or U different hours) at which most
-    budgets have a lowest point: "unique_hours" says which.
+    The exponents are of data that never repeat where two budgets or more of them have a lowest
+    point, else of the U different hours at which most have: "unique_hours" says which.
     """
     parts, lines = [], {}
     for pool, group in budgets_of(data):
@@ -90,7 +90,9 @@ def isoflop(data: Table, weights: np.ndarray) -> dict:
     result = {
         "budgets": parts, "unique_hours": None, "N_exponent": None, "D_exponent": None, "why": None
     }
-    pool = max(lines, key=lambda key: len(lines[key]), default=None)  # of equals the first: None
+    # Of data that never repeat where they make a line, else of the hours with most points.
+    new = len(lines.get(None, [])) >= 2
+    pool = None if new else max(lines, key=lambda key: len(lines[key]), default=None)
     if len(lines.get(pool, [])) < 2:
         used = sum(part["used"] for part in parts)
         result["why"] = (

@@ -75,7 +75,7 @@ def test_a_study_is_drawn_before_it_is_fitted(folder, tmp_path):
 
 
 def test_the_same_rows_give_the_same_bytes(folder):
-    found, fit = read_results(folder), read_fit(folder)
+    (found, _), fit = read_results(folder), read_fit(folder)
     assert draw(found, fit) == draw(found, fit)
 
 
@@ -89,7 +89,28 @@ def test_a_fit_of_other_results_is_refused(folder, tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         report(tmp_path, tmp_path)
     (tmp_path / "results.jsonl").write_text("")
-    with pytest.raises(UserError, match="holds no finished cell"):
+    with pytest.raises(UserError, match="no finished run"):
+        report(tmp_path, tmp_path)
+
+
+def test_rows_that_the_fit_leaves_out_are_neither_drawn_nor_billed(folder, tmp_path):
+    good = rows()
+    bad = [json.loads(json.dumps(good[0])) for _ in range(4)]
+    for number, (row, change) in enumerate(zip(
+        bad, ({}, {"flops": 0}, {"N": "3"}, {"status": "failed"}), strict=True,
+    )):
+        row |= {"cell": good[0]["cell"] if number == 0 else f"bad {number}"} | change
+    for row in (*good, *bad):
+        del row["passes"]  # anybody's rows: it follows from the hours
+    good[1]["losses"]["caption"] = math.nan
+    text = "".join(json.dumps(row) + "\n" for row in (*good, *bad))
+    (tmp_path / "results.jsonl").write_text(text)
+    assert main(["scaling", "fit", str(tmp_path), "--bootstraps", "100"]) == 0
+    page = report(tmp_path, tmp_path)[0].read_text()
+    assert f"{len(good):.1f} min of CPU time training" in page
+    assert "the same run as" in page and "N is no number" in page
+    (tmp_path / "results.jsonl").write_text(text + '{"cell"')
+    with pytest.raises(UserError, match="is no row of results"):
         report(tmp_path, tmp_path)
 
 

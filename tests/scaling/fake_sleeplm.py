@@ -1,7 +1,8 @@
 """Stands in for `sleeplm` where only the running of commands is tested: fake_sleeplm.py ARGUMENTS.
 
 BEHAVIOUR (a JSON file) says what the training of a cell does: done, failed, killed (the first
-time), broken (no status), submitted (nothing yet), slow.
+time), hungry (killed each time), broken (no status), submitted (nothing yet), slow. Its measuring:
+unmeasurable, interrupted (the first time), diverged (a loss that is no number).
 """
 
 import json
@@ -37,7 +38,7 @@ if arguments[0] == "train":
     if behaviour == "broken":
         print("sleeplm: data.corpus: there is none", file=sys.stderr)
         sys.exit(2)
-    if behaviour == "killed" and not (folder / "status.json").exists():
+    if behaviour == "hungry" or behaviour == "killed" and not (folder / "status.json").exists():
         status(folder, state="running", loss=1.0)
         os.kill(os.getpid(), signal.SIGKILL)
     if behaviour == "submitted":
@@ -58,7 +59,12 @@ else:
     if behaviours.get(arguments[3]) == "unmeasurable":
         print("sleeplm: test split is empty", file=sys.stderr)
         sys.exit(2)
+    mark = Path(after("--out")) / "interrupted"
+    if behaviours.get(arguments[3]) == "interrupted" and not mark.exists():
+        mark.touch()
+        sys.exit(130)
     about = json.loads((Path(after("--out")) / "runs" / arguments[3] / "cell.json").read_text())
     Folder(Path(after("--out"))).add(about | {
         "status": "done", "corpus": "c" * 64, "held_out": os.environ.get("HELD_OUT", "h"),
+        "losses": {"caption": float("nan") if behaviours.get(arguments[3]) == "diverged" else 1.0},
     })

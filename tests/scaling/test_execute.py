@@ -18,7 +18,15 @@ from sleeplm_jax.config import RunConfig
 from sleeplm_jax.errors import ConfigError
 from sleeplm_jax.scaling import execute
 from sleeplm_jax.scaling.cells import Folder, open_folder, state_of
-from sleeplm_jax.scaling.execute import launched, launcher_words, run_study, states, train_command
+from sleeplm_jax.scaling.collect import StudyError
+from sleeplm_jax.scaling.execute import (
+    job_name,
+    launched,
+    launcher_words,
+    run_study,
+    states,
+    train_command,
+)
 from tests.scaling.studies import a_cell, a_plan
 
 FAKE = Path(__file__).parent / "fake_sleeplm.py"
@@ -85,11 +93,51 @@ def test_failed_cells_are_told_and_the_others_go_on(bench):
 def test_a_killed_training_goes_on(bench):
     bench.behaviours = {"a": "killed"}
     plan = bench.plan("a")
-    assert bench.run(plan).left == ["a"]
+    assert list(bench.run(plan).left) == ["a"]
     assert states(plan, bench.folder, CORPUS.hash, "h")["a"].word == "partial"
     assert bench.run(plan).done == ["a"]
     assert bench.called() == [("train", "a"), ("measure", "a")]
     assert [row["status"] for row in bench.folder.attempts("a")] == [137, 0, 0]
+
+
+def test_a_cell_that_is_killed_again_before_it_came_further_has_failed(bench):
+    bench.behaviours = {"a": "hungry"}
+    plan = bench.plan("a")
+    assert "killed (SIGKILL), 1 x" in bench.run(plan).left["a"]
+    assert "killed (SIGKILL), 2 x at one step: where memory" in bench.run(plan).failed["a"]
+    bench.run(plan)
+    assert bench.called() == []
+    # One that came further in between goes on.
+    rows = bench.folder.attempts("a")
+    rows[-1]["step"] = 40
+    path = bench.folder.path / "attempts" / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert state_of(bench.folder, plan.cells[0], "h", CORPUS.hash).word == "partial"
+
+
+def test_an_interrupted_measurement_is_made_again(bench):
+    bench.behaviours = {"a": "interrupted"}
+    plan = bench.plan("a")
+    with pytest.raises(KeyboardInterrupt):
+        bench.run(plan)
+    assert bench.run(plan).done == ["a"] and bench.called() == [("measure", "a")]
+
+
+def test_a_loss_that_is_no_number_fails_its_cell_by_name(bench):
+    bench.behaviours = {"a": "diverged"}
+    why = bench.run(bench.plan("a")).failed["a"]
+    assert "its caption loss was measured as nan" in why and bench.folder.rows() == []
+
+
+def test_no_result_is_dropped_in_silence(bench):
+    bench.run(bench.plan("a"))
+    path = bench.folder.path / "results.jsonl"
+    path.write_text(path.read_text() + '{"cell": "b", "los\n')
+    before = path.read_text()
+    for touch in (bench.folder.rows, lambda: bench.folder.add({"cell": "c", "losses": {}})):
+        with pytest.raises(StudyError, match="results.jsonl:2: is no row of results"):
+            touch()
+    assert path.read_text() == before
 
 
 def test_a_cell_that_cannot_be_measured_is_not_trained_again(bench):
@@ -122,7 +170,7 @@ def test_a_claimed_cell_is_left_to_its_process(bench):
 
 def test_rows_of_several_processes_are_all_kept(bench):
     open_folder(bench.folder.path, bench.plan("a"))
-    threads = [threading.Thread(target=bench.folder.add, args=({"cell": f"{k}"},))
+    threads = [threading.Thread(target=bench.folder.add, args=({"cell": f"{k}", "losses": {}},))
                for k in range(12)]
     for thread in threads:
         thread.start()
@@ -144,6 +192,14 @@ def test_a_submitted_cell_is_waited_for_then_measured(bench):
     assert state_of(bench.folder, plan.cells[0], "h", CORPUS.hash, now).word == "under way"
     lost = state_of(bench.folder, plan.cells[0], "h", CORPUS.hash, now + 1e5)
     assert lost.word == "partial"
+    # SLURM's script has put a job that saved and stopped back into the queue by itself.
+    (run / "status.json").write_text(json.dumps({"state": "stopped", "time": now}))
+    assert "its job (Submitted batch job 17) may go on" in bench.run(
+        plan, launcher="{command}").under_way["a"]
+    assert bench.called() == []
+    bench.run(plan, launcher="{command}", resubmit=True)
+    assert bench.called() == [("train", "a")]
+    now = bench.folder.attempts("a")[-1]["time"] + 1
     (run / "status.json").write_text(json.dumps({"state": "done", "time": now}))
     assert bench.run(plan, launcher="{command}").done == ["a"]
     assert bench.called() == [("measure", "a")]
@@ -162,6 +218,12 @@ def test_a_launcher_gets_the_command_where_it_wants_it(bench):
     quoted = launched(launcher_words("ssh host {shell}"), command, bench.folder, cell)
     assert len(quoted) == 3 and "'x y.py'" in quoted[2]
     assert launched([], command, bench.folder, cell) == command
+    named = launched(launcher_words("x --name {job} {command}"), command, bench.folder,
+                     a_cell("w32-2.5e11-ALL-s0"))
+    assert named[2] == "w32-2-5e11-all-s0"
+    long = [job_name(f"a-size-of-a-long-name-1.25e+22-640h-s{seed}") for seed in (0, 1)]
+    assert long[0] != long[1] and max(map(len, long)) <= 40
+    assert job_name("7b_1e20") == "c-7b-1e20"
     with pytest.raises(ConfigError, match="does not say where"):
         launcher_words("sbatch job.sh")
     with pytest.raises(ConfigError, match="cannot be read"):
@@ -199,4 +261,4 @@ def test_two_studies_are_not_taken_for_one(bench):
         state_of(bench.folder, bench.plan("a").cells[0], "h", "d" * 64)
     with pytest.raises(ConfigError, match="has no cell 'z'"):
         bench.run(bench.plan("a"), only=("z",))
-    assert bench.run(bench.plan("a", "b"), minutes=0.0).left == ["b"]
+    assert bench.run(bench.plan("a", "b"), minutes=0.0).left == {"b": ""}
