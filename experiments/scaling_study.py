@@ -101,8 +101,8 @@ def get_study() -> Study:
             Grid(budgets=(2.5e11,), sizes=("w16", "w24", "w32", "w48", "w80")),
             Grid(budgets=(5e11,), sizes=("w16", "w24", "w32")),
             Grid(budgets=(5e11,), sizes=("w48", "w80", "w128"), seeds=(0, 1, 2)),
-            Grid(budgets=(1e12,), sizes=("w24", "w32", "w48", "w80", "w128")),
-            Grid(budgets=(2e12,), sizes=("w32", "w48", "w80", "w128", "w192")),
+            Grid(budgets=(1e12,), sizes=("w16", "w24", "w32", "w48", "w80", "w128")),
+            Grid(budgets=(2e12,), sizes=("w24", "w32", "w48", "w80", "w128", "w192")),
             # Sizes and data scales (hours of sleep; 0: all), less of it seen more often.
             Grid(budgets=(5e11,), sizes=("w32", "w48", "w80", "w128"),
                  unique_hours=(8, 24, 64, 0)),
@@ -124,7 +124,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path("scaling_study"))
     parser.add_argument("--minutes", type=float, help="begin no cell after so many")
     args = parser.parse_args()
-    from simulated import Nights, make_corpus, sleeplm
+    from reference.simulated import Nights, make_corpus, sleeplm
 
     try:
         study = args.work / "study"

@@ -48,6 +48,9 @@ GPUS = {
     "h200-141gb": "nvidia-h200-141gb", "b200": "nvidia-b200",
 }
 NOT_OF_XPK = ("a100-80gb",)
+NOT_BY_XPK = ("spot", "queue", "namespace", "service_account")
+OBJECT = re.compile(r"[a-z0-9]([-.a-z0-9]{0,61}[a-z0-9])?")
+MOST_GPUS = 16  # of one machine: a2-megagpu-16g
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -114,8 +117,20 @@ def check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     for one in options.env:
         if not re.fullmatch(r"[A-Za-z_]\w*=.*", one, re.DOTALL):
             parser.error(f"--env {one!r}: give NAME=VALUE")
-    if options.verb == "xpk" and not options.cluster:
-        parser.error("xpk: give --cluster")
+    if options.verb == "xpk":
+        if not options.cluster:
+            parser.error("xpk: give --cluster")
+        for name in NOT_BY_XPK:
+            if getattr(options, name):
+                parser.error(f"xpk: its command has no --{name.replace('_', '-')} (spot machines "
+                             "and queues are the cluster's there); render a manifest instead")
+    if not options.image.strip() or re.search(r"\s", options.image):
+        parser.error(f"--image {options.image!r}: give an image's name")
+    for name in ("queue", "priority", "namespace", "service_account"):
+        value = getattr(options, name)
+        if value is not None and OBJECT.fullmatch(value) is None:
+            parser.error(f"--{name.replace('_', '-')} {value!r}: small letters, digits, dashes and "
+                         "dots only, at most 63")
     if options.tpu:
         if options.nodes != 1:
             parser.error("--nodes: is of GPUs; a slice has the hosts that it has (--slices)")
@@ -133,6 +148,8 @@ def check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if options.verb == "xpk" and kind in NOT_OF_XPK:
         parser.error(f"xpk: has no {kind} (June 2026); render a manifest instead")
     options.kind, options.number = kind, int(number)
+    if options.number > (MOST_GPUS if kind == "a100-40gb" else 8):
+        parser.error(f"--gpu {options.gpu}: no machine has so many; give KIND:8 and --nodes")
 
 
 # ---- The manifest

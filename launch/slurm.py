@@ -43,8 +43,10 @@ WARN_S = 180  # the signal may come a minute early, and half a minute late
 WAIT_S = 300  # for the other tasks when one has ended: a rank that is missed is named by then
 RETRIES = 2
 EVERY_S = 10.0
-OURS = ("--output", "--error", "--open-mode", "--array", "--signal", "--requeue", "--no-requeue",
-        "--nodes", "--ntasks", "--ntasks-per-node", "--job-name", "--time")
+OURS = {"--output": "-o", "--error": "-e", "--open-mode": "", "--array": "-a", "--signal": "",
+        "--requeue": "", "--no-requeue": "", "--nodes": "-N", "--ntasks": "-n",
+        "--ntasks-per-node": "", "--job-name": "-J", "--time": "-t"}
+LEAST_WORK_S = 120  # between a start and the warning: less, and it would be put back for ever
 TIME = re.compile(r"(\d+-)?\d+(:\d{1,2}){0,2}")  # minutes, H:M:S, days-hours ...
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 JOB = re.compile(r"\d+(_\d+)?")
@@ -154,6 +156,11 @@ def check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         refuse(f"--port {options.port}: give one of 1024 to 65535")
     if options.time and TIME.fullmatch(options.time) is None:
         refuse(f"--time {options.time}: give minutes, H:M:S or days-hours")
+    limit = seconds_of(options.time) if options.time else 0
+    if limit and options.requeue and limit < options.warn + LEAST_WORK_S:
+        refuse(f"--time {options.time}: is {limit} s, and SLURM warns {options.warn} s before its "
+               "end: the job would save and go back into the queue for ever; give more time, or a "
+               "smaller --warn")
     if NAME.fullmatch(options.name) is None:
         refuse(f"--name {options.name!r}: letters, digits, dots, dashes and underscores only")
     for name in ("memory", "partition", "account", "qos", "constraint"):
@@ -163,8 +170,11 @@ def check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     for one in options.sbatch:
         if not one.startswith("-") or "\n" in one:
             refuse(f"--sbatch {one!r}: give one option, such as --sbatch=--reservation=NAME")
-        if one.split("=")[0] in OURS:
-            refuse(f"--sbatch {one}: this script sets {one.split('=')[0]} itself")
+        for ours, short in OURS.items():
+            name = one.split("=")[0].split()[0]
+            # SLURM takes the beginning of a long name, and a short one's value without a space.
+            if name == ours or short and one.startswith(short) and not one.startswith("--"):
+                refuse(f"--sbatch {one}: this script sets {ours} itself")
     for one in options.env:
         if not re.fullmatch(r"[A-Za-z_]\w*=[^\n]*", one):
             refuse(f"--env {one!r}: give NAME=VALUE")
@@ -178,6 +188,16 @@ def check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if options.parallel and not options.sweep:
         refuse("--parallel: is for an array; give --sweep FILE")
     options.rows = read_sweep(options.sweep, parser) if options.sweep else []
+
+
+def seconds_of(limit: str) -> int:
+    """Seconds of a time limit as sbatch reads it: M, M:S, H:M:S, D-H, D-H:M or D-H:M:S. 0: none."""
+    days, dash, rest = limit.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if not dash:  # minutes come first where there are no hours
+        parts = [0, *parts] if len(parts) < 3 else parts
+    hours, minutes, seconds = [*parts, 0, 0][:3]
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def read_sweep(path: Path, parser: argparse.ArgumentParser) -> list[list[str]]:

@@ -28,6 +28,13 @@ KINDS = {
     "v6e": Kind("tpu-v6e-slice", "v6e", 1, 2, "v2-alpha-tpuv6e"),
 }
 CHIPS_OF_HOST = 4  # of every slice of several hosts
+# Cloud TPU's documentation: docs.cloud.google.com/tpu/docs/v5p lists most, not all, of the 3-D ones
+# and the largest; the 2-D ones are all of v5e's and v6e's (unverified).
+SHAPES = {
+    2: ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16"),
+    3: ("2x2x1", "2x2x2", "2x2x4", "2x4x4"),
+}
+LARGEST = {"v4": 4096, "v5p": 6144}  # chips of one slice (v4's unverified)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +75,15 @@ def slice_of(text: str) -> Slice:
         raise ValueError(f"{text!r}: give {name}'s topology with {kind.dimensions} numbers, such "
                          f"as {name}:{example}")
     found = Slice(name, kind, topology)
-    if found.chips != 1 and found.chips % CHIPS_OF_HOST:
-        raise ValueError(f"{text!r}: {found.chips} chips fill no hosts of {CHIPS_OF_HOST}")
+    if topology not in SHAPES.get(kind.dimensions, ()):
+        if kind.dimensions == 2:
+            raise ValueError(f"{text!r}: there is no such slice; {name} has "
+                             + ", ".join(SHAPES[2]))
+        sides = [int(side) for side in topology.split("x")]
+        if sides != sorted(sides) or any(side % 4 for side in sides):
+            raise ValueError(f"{text!r}: there is no such slice; {name} has "
+                             f"{', '.join(SHAPES[3])}, and multiples of 4, smallest first")
+        if found.chips > LARGEST[name]:
+            raise ValueError(f"{text!r}: is {found.chips} chips; {name}'s largest slice has "
+                             f"{LARGEST[name]}")
     return found

@@ -30,7 +30,7 @@ from recipe import CHANNELS, HOURS, SEED, SPLITS, VOCABULARY, sweep
 from sleeplm_jax.errors import UserError
 
 sys.path.insert(1, str(HERE.parent))
-from simulated import Nights, environment, make_corpus  # noqa: E402
+from reference.simulated import Nights, environment, make_corpus  # noqa: E402
 
 LEDGER = HERE / "ledger.jsonl"
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reference.pieces import NIGHT, SHORT, bring, folder_of_pieces
+from reference.simulated import people, sleeplm, write_splits
 from reference.sizing import say
-from simulated import people, sleeplm, write_splits
 
 
 @dataclass(frozen=True)

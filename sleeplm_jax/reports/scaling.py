@@ -230,6 +230,7 @@ def _noise(noise: dict | None, law: dict) -> str:
 def _recommended(names: list[str], fit: dict, budgets: Sequence[float]) -> list[dict]:
     shown = []
     for name in names:
+        doubt = fit.get("losses", {}).get(name, {}).get("doubt")
         for one in fit.get("losses", {}).get(name, {}).get("recommended", []):
             if budgets and not any(math.isclose(one["flops"], b, rel_tol=1e-6) for b in budgets):
                 continue
@@ -240,7 +241,10 @@ def _recommended(names: list[str], fit: dict, budgets: Sequence[float]) -> list[
                 "nearest": nearest.get("size", ""), "hours": told(one["D_hours"]),
                 "unique": "no end" if one["unique_hours"] is None else f"{one['unique_hours']:g}",
                 "passes": told(one["passes"]) if one["passes"] else "1",
-                "expected": told(one["loss"]), "note": one.get("note") or "",
+                "expected": told(one["loss"]),
+                "note": "; ".join(filter(None, [
+                    f"a direction, no forecast: {doubt}" if doubt else "", one.get("note"),
+                ])),
             })
     return shown
 

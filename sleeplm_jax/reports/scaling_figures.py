@@ -66,8 +66,11 @@ def isoflop(rows: list[dict], fit: dict) -> bytes:
                 ax.plot([row["N"] for row in some], [row["losses"][name] for row in some], "o",
                         color=colour if whole else "none", mec=colour, ms=4.2 if whole else 3.2,
                         mew=0.8, alpha=1 if whole else 0.6, zorder=3)
-        for part in parts:
-            nearest = min(shade, key=lambda b: abs(math.log(b / part["flops"])))
+        of = [min(shade, key=lambda b: abs(math.log(b / part["flops"]))) for part in parts]
+        used = {budget for budget, part in zip(of, parts, strict=True) if part["used"]}
+        for nearest, part in zip(of, parts, strict=True):
+            if nearest in used and not part["used"]:
+                continue
             x = np.linspace(math.log(min(part["N"])), math.log(max(part["N"])), 60)
             y = np.polyval(part["coefficients"][::-1], x)
             whole = _whole(part, rows)
@@ -227,7 +230,7 @@ def _columns(names: list[str], draw: Callable, along: str, key: list) -> bytes:
     plt = pyplot()
     with plt.rc_context(STYLE):
         fig, axes = plt.subplots(1, len(names), figsize=(3.7 * len(names), 3.7), squeeze=False,
-                                 dpi=150, layout="constrained")
+                                 dpi=150, layout="constrained", sharex=True)
         for ax, name in zip(axes[0], names, strict=True):
             _plain(ax)
             draw(ax, name)

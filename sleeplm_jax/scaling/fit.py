@@ -25,6 +25,7 @@ FORMAT = 1
 AHEAD = (3.0, 10.0)  # budgets that are answered unasked, in multiples of the largest run's
 LEAST_BOOTSTRAPS = 100
 ROUGH_COST = 0.10
+MISFIT = 0.01  # lack of fit that is less probable than this is none of the seeds'
 
 
 def fit_study(
@@ -122,10 +123,12 @@ def _fit_loss(
         data.repeats + 1 if fit.repeated else None, fit.point.delta,
     )
     most = max(10 * float(data.flops.max()), *budgets)
+    misfit = _misfit(points, data, fit)
     return {
         "runs": len(data.runs), "cells": len(points), "excluded": excluded, "points": points,
         "seed_noise": _seed_noise(data), "parametric": law,
-        "check": checked(law, second, len(data.runs)), "misfit": _misfit(points, data, fit),
+        "check": checked(law, second, len(data.runs)), "misfit": misfit,
+        "doubt": _doubt(misfit, held_out),
         "isoflop": isoflop(data, fit.drawn), "compute": power_of_compute(data, fit.drawn, most),
         "held_out": held_out, "optimum": curves(fit, cost, most),
         "recommended": [recommended(fit, cost, b, unique_hours, best) for b in budgets],
@@ -163,7 +166,7 @@ def _seed_noise(data: Table) -> dict | None:
 def _misfit(points: list[dict], data: Table, fit) -> dict | None:
     """Lack of fit against what seeds differ by: {"ratio" of variances, "p"}, by the F test.
 
-    None where no cell has two seeds, or no freedom is left.
+    None where no cell has two seeds, or no freedom is left; "doubted" below a hundredth.
     """
     from scipy.stats import f
 
@@ -173,7 +176,18 @@ def _misfit(points: list[dict], data: Table, fit) -> dict | None:
         return None
     lost = sum(one["seeds"] * one["residual"] ** 2 for one in points) / free
     ratio = lost / noise["log_sd"] ** 2
-    return {"ratio": ratio, "p": float(f.sf(ratio, free, seeds))}
+    p = float(f.sf(ratio, free, seeds))
+    return {"ratio": ratio, "p": p, "doubted": p < MISFIT}
+
+
+def _doubt(misfit: dict | None, held_out: dict) -> str:
+    """Why a recommendation is no more than a direction; nothing where no test failed."""
+    why = []
+    if misfit and misfit["doubted"]:
+        why.append("cells miss the law by more than seeds explain")
+    if held_out.get("within_band") is False:
+        why.append("the law of the rest missed the largest compute")
+    return "; ".join(why)
 
 
 def _sizes(runs: list[Run]) -> list[dict]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-MISFIT = 0.01  # lack of fit that is less probable than this is none of the seeds'
-
 
 def rendered(fit: dict) -> str:
     """What `fit_study` found, in lines; no line says more than the fit does."""
@@ -40,7 +38,7 @@ def said(value: dict | None, digits: int = 3) -> str:
 def misfit(one: dict) -> str:
     """Words about a law that misses by more than seeds explain; none where it does not."""
     found = one.get("misfit")
-    if not found or found["p"] >= MISFIT:
+    if not found or not found["doubted"]:
         return ""
     return (f"cells miss the law by more than seeds explain (F {found['ratio']:.3g}, p "
             f"{found['p']:.2g}): its form does not fit these runs")
@@ -75,6 +73,8 @@ def _loss(one: dict) -> list[str]:
     second = f"second fit ({check['method']}): a {check['a']:.4f}, b {check['b']:.4f}; "
     lines.append(second + ("agrees" if check["agree"] else f"DOES NOT AGREE: {check['why']}"))
     lines += _others(one)
+    if one["doubt"]:
+        lines.append(f"WARNING: a direction, no forecast ({one['doubt']}):")
     for asked in one["recommended"]:
         lines.append(f"for {asked['flops']:.3g} FLOPs ({asked['extrapolation']:.3g} x the "
                      "largest run):")

@@ -1,7 +1,8 @@
 """IsoFLOP parabolas: at each budget the loss over ln N, its lowest point, and their line.
 
 Approach 2 of Hoffmann et al. 2022 (arXiv:2203.15556). It assumes no law, but that a parabola is
-one near its vertex: sizes spread far to both sides, or unevenly, move the vertex.
+one near its vertex: sizes spread far to both sides, or unevenly, move the vertex. A lowest point
+counts where the lowest measured loss lies between the sizes too.
 """
 
 from __future__ import annotations
@@ -67,6 +68,8 @@ def isoflop(data: Table, weights: np.ndarray) -> dict:
             why = "the losses over N have no lowest point"
         elif not inside:
             why = "the lowest point lies outside the sizes tried"
+        elif edge := _edge(data.N[group], losses):
+            why = f"the lowest loss is that of the {edge} size tried"
         beyond = (found < x.min() - FAR) | (found > x.max() + FAR)
         found[~(curves[:, 2] > 0) | beyond] = math.nan
         # Of one budget the hours are a smooth function of the size: read off where the vertex is.
@@ -107,6 +110,14 @@ def isoflop(data: Table, weights: np.ndarray) -> dict:
         slopes = _slopes(middles, rows)
         result[name] = exponent(float(slopes[0]), slopes[1:])
     return result
+
+
+def _edge(n: np.ndarray, losses: np.ndarray) -> str:
+    """"smallest" or "largest" where that size has the lowest loss: a parabola may turn between it
+    and the next, but no measurement says that the losses do."""
+    sizes = np.unique(n)
+    lowest = np.argmin([losses[n == size].mean() for size in sizes])
+    return {0: "smallest", len(sizes) - 1: "largest"}.get(int(lowest), "")
 
 
 def _parabolas(x: np.ndarray, losses: np.ndarray, weights: np.ndarray) -> np.ndarray:

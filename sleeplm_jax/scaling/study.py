@@ -161,6 +161,12 @@ def check(study: Study, where: object) -> None:
              "a size changes only fields below `model.`; what is measured must be the same for all")
     for number, grid in enumerate(study.grids):
         part = f"grid {number}"
+        for name, kind, what in (("budgets", int | float, "numbers"), ("sizes", str, "names"),
+                                 ("unique_hours", int | float, "numbers"), ("seeds", int, "whole "
+                                                                            "numbers")):
+            given = getattr(grid, name)
+            need(isinstance(given, tuple | list) and all(isinstance(one, kind) for one in given),
+                 part, f"has {name} {given!r}", f"give a tuple of {what}; of one: (x,)")
         unknown = sorted(set(grid.sizes) - set(names))
         need(not unknown, part, f"names unknown sizes {unknown}", f"choose from {names}")
         need(bool(grid.budgets) and all(_positive(c) for c in grid.budgets), part,
@@ -171,8 +177,16 @@ def check(study: Study, where: object) -> None:
              f"has seeds {grid.seeds}", "give numbers of 0 or more")
     for name in ("learning_rate", "batch_size"):
         rule = getattr(study, name)
+        need(isinstance(rule, PowerRule), name, f"is {rule!r}", "give a PowerRule(value)")
         need(_positive(rule.value) and _positive(rule.at), name,
              f"is {rule.value} at {rule.at} FLOPs", "give positive numbers")
+    for budget in (budget for grid in study.grids for budget in grid.budgets):
+        need(study.batch_size(budget) >= 1, "batch_size", f"is {study.batch_size(budget):g} at "
+             f"{budget:g} FLOPs: less than a sample", "give a larger value")
+    for name, least in (("vocabulary", 1), ("min_steps", 0), ("max_passes", 0), ("hours", 0)):
+        value = getattr(study, name)
+        need(isinstance(value, int | float) and value >= least, name, f"is {value!r}",
+             f"give a number of {least} or more")
     need(_positive(study.speed.flops_per_s), "speed", f"is {study.speed.flops_per_s} FLOP/s",
          "give a positive number")
     measure = study.measure

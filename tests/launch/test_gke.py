@@ -188,7 +188,12 @@ def test_xpk_is_asked_for_the_same(kind, device):
     ((*TPU, "--gpu", "l4:1"), "either --tpu"),
     (("--name", "b", "--image", "i", "--tpu", "v5p:4x4"), "3 numbers"),
     (("--name", "b", "--image", "i", "--tpu", "v9:4x4"), "no TPU known"),
-    (("--name", "b", "--image", "i", "--tpu", "v5e:1x3"), "fill no hosts"),
+    (("--name", "b", "--image", "i", "--tpu", "v5e:1x3"), "there is no such slice; v5e has 1x1"),
+    (("--name", "b", "--image", "i", "--tpu", "v5p:3x3x4"), "multiples of 4"),
+    (("--name", "b", "--image", "i", "--tpu", "v5p:16x16x28"), "largest slice has 6144"),
+    (("--name", "b", "--image", "i", "--gpu", "h100-80gb:9"), "no machine has so many"),
+    (("--name", "b", "--image", "", "--tpu", "v5e:4x4"), "give an image"),
+    (("--name", "b", "--image", "i", "--tpu", "v5e:4x4", "--queue", "Bad Queue"), "small letters"),
     (("--name", "b", "--image", "i", "--gpu", "h100:8"), "h100-80gb"),
     ((*TPU, "--nodes", "2"), "--nodes"),
     ((*GPU, "--slices", "2"), "--slices"),
@@ -204,5 +209,7 @@ def test_bad_input_is_taught_in_one_line(arguments, finding):
 def test_a_command_is_needed_and_a_cluster_for_xpk():
     assert "after --" in gke("render", *TPU, words=[]).stderr.splitlines()[-1]
     assert "--cluster" in gke("xpk", *TPU).stderr.splitlines()[-1]
+    dropped = gke("xpk", *TPU, "--cluster", "c", "--spot")
+    assert "its command has no --spot" in dropped.stderr.splitlines()[-1]
     other = gke("xpk", *GPU, "--gpu", "a100-80gb:8", "--cluster", "c")
     assert "has no a100-80gb" in other.stderr.splitlines()[-1]

@@ -91,6 +91,11 @@ def test_submitted_is_what_was_rendered(tmp_path, monkeypatch):
     (("render", "--nodes", "0", "--", "true"), "1 or more"),
     (("render", "--gpus", "3", "--tasks-per-node", "2", "--", "true"), "do not divide"),
     (("render", "--time", "soon", "--", "true"), "--time soon"),
+    # Warned at its start it would save and go back into the queue, for ever.
+    (("render", "--time", "3", "--", "true"), "is 180 s, and SLURM warns 180 s before"),
+    (("render", "--time", "0:20:00", "--warn", "1200", "--", "true"), "is 1200 s"),
+    (("render", "--sbatch=-N4", "--", "true"), "sets --nodes itself"),
+    (("render", "--sbatch=-o /tmp/x", "--", "true"), "sets --output itself"),
     (("render", "--name", "a b", "--", "true"), "--name"),
     (("render", "--partition", "a\nb", "--", "true"), "no spaces"),
     (("render", "--sbatch=--signal=TERM", "--", "true"), "itself"),
@@ -107,6 +112,19 @@ def test_bad_input_of_slurm_is_taught_in_one_line(arguments, finding, tmp_path, 
     done = slurm(*arguments)
     assert done.returncode == 2 and done.stdout == ""
     assert finding in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("limit, seconds", [
+    ("30", 1800), ("30:10", 1810), ("1:00:00", 3600), ("1-0", 86400), ("1-2:30", 95400),
+    ("0-0:10:05", 605),
+])
+def test_a_time_limit_is_read_as_sbatch_reads_it(limit, seconds):
+    sys.path.insert(0, str(LAUNCH))
+    try:
+        from slurm import seconds_of
+    finally:
+        sys.path.remove(str(LAUNCH))
+    assert seconds_of(limit) == seconds
 
 
 def test_a_sweeps_words_are_whole(tmp_path):

@@ -180,6 +180,8 @@ def test_bad_input_is_one_line(capsys, tmp_path):
         (["sleeplm-1m"], "--topology: is not given"),
         (["sleeplm-1m", "--topology", "gpu:rtx9000x4"], "is none that is known"),
         (["sleeplm-1m", "--topology", "v5p:4x4"], "has 2 axes, a v5p slice has 3"),
+        (["sleeplm-1m", "--topology", "v5e:3x5"], "there is no such slice; give 'v5e:4x4'"),
+        (["sleeplm-1m", "--topology", "v5p:2x4x8"], "there is no such slice"),
         (["sleeplm-1m", "--topology", "cpu:0"], "is 0 devices"),
         (["sleeplm-1m", "--topology", "cpu:3"], "give --data.batch-size 66"),
         (["sleeplm-1m", "--topology", "cpu:8", "--mesh.fsdp", "3"], "do not multiply to 8 devices"),

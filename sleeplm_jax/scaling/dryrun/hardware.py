@@ -148,11 +148,32 @@ def topology(name: str) -> Topology:
                     "--topology", f"{name!r} has {len(shape)} axes, a {found[1]} slice has "
                     f"{device.axes}", f"give such as {found[1]}:{'x'.join('4' * device.axes)}",
                 )
+            if not _exists(shape):
+                raise ConfigError("--topology", f"{name!r}: there is no such slice", "give "
+                                  f"{' or '.join(map(repr, _like(device)))}, or another that "
+                                  "Cloud TPU's documentation lists")
             return Topology(given, "tpu", _count(name, math.prod(shape)), device, shape)
     raise ConfigError("--topology", f"{name!r} is none that is known", f"give {FORMS}")
 
 
+def _exists(shape: tuple[int, ...]) -> bool:
+    """Whether slices have that shape (docs.cloud.google.com/tpu/docs/v5p and launch/tpus.py)."""
+    if list(shape) != sorted(shape) and shape != (2, 2, 1):
+        return False
+    if len(shape) == 2:
+        small, large = shape
+        return shape == (1, 1) or small in (2, 4, 8, 16) and large in (small, 2 * small) and (
+            large <= 16)
+    return shape in ((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4)) or (
+        all(side % 4 == 0 for side in shape) and math.prod(shape) <= 6144)
+
+
+def _like(device: Device) -> tuple[str, ...]:
+    shapes = ("4x4", "16x16") if device.axes == 2 else ("2x2x4", "4x4x8")
+    return tuple(f"{device.name}:{shape}" for shape in shapes)
+
+
 def _count(name: str, count: int) -> int:
-    if not 1 <= count <= 4096:
-        raise ConfigError("--topology", f"{name!r} is {count} devices", "give 1 to 4096")
+    if not 1 <= count <= 6144:
+        raise ConfigError("--topology", f"{name!r} is {count} devices", "give 1 to 6144")
     return count
