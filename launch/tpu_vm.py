@@ -92,6 +92,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
             options.slice = slice_of(options.tpu)
         except ValueError as error:
             parser.error(f"--tpu {error}")
+    if options.command and options.verb != "start":
+        parser.error(f"{options.verb}: takes no command; give {options.command[0]!r} to start")
     if options.verb == "start":
         if not options.command:
             parser.error("give the command after --, such as: -- sleeplm train FILE.py")

@@ -182,7 +182,8 @@ def plot(found: DryRun) -> bytes:
         )
         right.plot(counts, [p.prediction.mfu(p.prediction.step_s) for p in points],
                    color="#17406D", lw=1.6, marker="o", ms=3)
-        right.set_ylim(0, 1)
+        most = max(p.prediction.mfu(p.prediction.hidden_s) for p in points)
+        right.set_ylim(0, min(1.0, 1.2 * most))
         right.set_ylabel("MFU, predicted")
         right.yaxis.set_major_formatter(PercentFormatter(1.0))
         left.legend(frameon=False, fontsize=7.5)

@@ -56,6 +56,7 @@ def test_slices_are_asked_for_by_their_names():
 
 @pytest.mark.parametrize("arguments, finding", [
     (("create", "t", "--zone", "z", "--tpu", "v5p:16"), "3 numbers"),
+    (("create", "t", "--zone", "z", "--tpu", "v5e:4x4", "--", "true"), "takes no command"),
     (("create", "T_1", "--zone", "z", "--tpu", "v5e:4x4"), "small letters"),
     (("start", "t", "--zone", "z", "--"), "after --"),
     (("start", "t", "--zone", "z", "--env", "A", "--", "true"), "NAME=VALUE"),

@@ -40,7 +40,7 @@ def test_the_committed_study_loads():
         ("PowerRule(8)", "PowerRule(.1)", "is 0.1 at 4e.09 FLOPs: less than a sample"),
         ("PowerRule(8)", "8", "batch_size: is 8; give a PowerRule"),
         ("speed=Speed(", "max_passes=float('nan'), speed=Speed(", "max_passes: is nan"),
-        ("speed=Speed(", "vocabulary=0, speed=Speed(", "vocabulary: is 0"),
+        ("vocabulary=1024", "vocabulary=0", "vocabulary: is 0"),
         ("budgets=(4e9, 8e9)", "budgets=(0.0,)", "give positive numbers of FLOPs"),
         ("budgets=(4e9, 8e9)", "budgets=(4e9,), sizes=('large',)", "unknown sizes .'large'."),
         ("samples=48", "samples=8", "at least one batch"),
