@@ -81,11 +81,16 @@ def power_of_compute(data: Table, weights: np.ndarray, most: float) -> dict:
     power = exponent(float(one[2][0]), _filled(many[2], sound), EXPONENTS)
     unknown = power["why"] and "its exponent is not identified"
     return result | {
-        "E": floor(float(one[0][0]), _filled(many[0], sound), cells[-1]["loss"]),
+        "E": floor(_clean(float(one[0][0])), _filled(many[0], sound), cells[-1]["loss"]),
         "K": stated(float(one[1][0]), _filled(many[1], sound), unknown),
         "c": power,
         "curve": {"flops": curve.tolist(), "value": one[3][0].tolist(), "low": low, "high": high},
     }
+
+
+def _clean(floor: float) -> float:
+    """A floor that the search has driven to nothing is 0, not 5e-324."""
+    return floor if floor > 1e-12 else 0.0
 
 
 def _filled(values: np.ndarray, sound: np.ndarray) -> np.ndarray:

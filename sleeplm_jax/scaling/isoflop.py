@@ -99,9 +99,9 @@ def isoflop(data: Table, weights: np.ndarray) -> dict:
     if len(lines.get(pool, [])) < 2:
         used = sum(part["used"] for part in parts)
         result["why"] = (
-            f"{used} of {len(parts)} budgets with {SIZES} sizes or more (FLOPs within "
-            f"{TOLERANCE - 1:.0%}) have their lowest point inside the sizes tried; a line needs 2 "
-            "on data of one kind"
+            f"{used} of {len(parts)} curves of {SIZES} sizes or more (FLOPs within "
+            f"{TOLERANCE - 1:.0%}, one kind of data) have their lowest point between the sizes "
+            "tried; a line needs 2 of one kind"
         )
         return result
     middles, *both = map(np.array, zip(*lines[pool]))

@@ -2,13 +2,20 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
 from sleeplm_jax.cli import main
 from sleeplm_jax.errors import UserError
+from sleeplm_jax.places import place
 from sleeplm_jax.reports.scaling import draw, read_fit, read_results, report, told
+from sleeplm_jax.scaling.plan import make_plan, stated_data
 from sleeplm_jax.scaling.simulated import TrueLaw, study
+from sleeplm_jax.scaling.study import load_study
+
+ROOT = Path(__file__).parents[2]
+LEDGER = ROOT / "docs" / "scaling_study"
 
 SIZES = {"a": 1e5, "b": 3e5, "c": 1e6, "d": 3e6}
 LAW = TrueLaw(R=6.0, kappa=4e4)
@@ -119,3 +126,19 @@ def test_budgets_choose_among_recommendations(folder, tmp_path):
     page = report(folder, tmp_path, [budgets[0]])[0].read_text()
     table = page.partition("Recommended size and data")[2].partition("</table>")[0]
     assert f">{budgets[0]:.3g}<" in table and f">{budgets[1]:.3g}<" not in table
+
+
+def test_the_studys_ledger_is_of_the_study_and_its_fit_of_the_ledger():
+    study, base = load_study(ROOT / "experiments" / "scaling_study.py")
+    plan = make_plan(study, base, stated_data(study))
+    found, excluded = read_results(place(LEDGER))
+    assert {row["cell"] for row in found} == {cell.name for cell in plan.cells} and not excluded
+    planned = {cell.name: cell for cell in plan.cells}
+    for row in found:
+        cell = planned[row["cell"]]
+        assert (row["N"], row["steps"], row["seed"]) == (cell.n, cell.steps, cell.seed)
+    fit = read_fit(place(LEDGER))  # refuses one of other results
+    said = (ROOT / "docs" / "scaling.md").read_text()
+    nearest = fit["losses"]["caption"]["recommended"][0]
+    assert f"{nearest['N']['value'] / 1e3:.0f} k parameters" in said
+    assert f"{nearest['D_hours']['value']:.0f} h" in said
