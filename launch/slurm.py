@@ -172,7 +172,7 @@ def check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
             refuse(f"--sbatch {one!r}: give one option, such as --sbatch=--reservation=NAME")
         for ours, short in OURS.items():
             name = one.split("=")[0].split()[0]
-            # SLURM takes the beginning of a long name, and a short one's value without a space.
+            # A short name's value may follow without a space.
             if name == ours or short and one.startswith(short) and not one.startswith("--"):
                 refuse(f"--sbatch {one}: this script sets {ours} itself")
     for one in options.env:

@@ -128,7 +128,7 @@ def _page(rows: list[dict], excluded: list[dict], fit: dict, pictures: dict[str,
         simulated=any((row.get("figures") or {}).get("simulated") for row in rows),
         summary=_summary(rows), pictures=shown, laws=_laws(names, fit),
         recommended=_recommended(names, fit, budgets), names=[words(name) for name in names],
-        units=[UNITS.get(name, "") for name in names], cells=_cells(rows, names, fit),
+        units=[UNITS.get(name, "") for name in names], cells=_cells(rows, names),
         cost=_cost(rows), made=_made(rows, fit), excluded=excluded,
     )
 
@@ -249,15 +249,14 @@ def _recommended(names: list[str], fit: dict, budgets: Sequence[float]) -> list[
     return shown
 
 
-def _cells(rows: list[dict], names: list[str], fit: dict) -> list[dict]:
-    out = {one["cell"]: one["why"] for one in fit.get("excluded", []) if one.get("cell")}
+def _cells(rows: list[dict], names: list[str]) -> list[dict]:
     return [{
         "name": row["cell"], "n": count(row["N"]), "all": count(row.get("N_all", row["N"])),
         "flops": f"{row['flops']:.3g}", "unique": f"{row['unique_hours']:.4g}",
         "seen": f"{row['D_hours']:.4g}", "passes": f"{row['passes']:.2g}",
         "steps": f"{row['steps']:,} x {row['batch_size']}" if "steps" in row else "",
         "losses": [f"{row['losses'][n]:.4f}" if n in row["losses"] else "" for n in names],
-        "cpu": _cpu(row), "why": out.get(row["cell"], ""),
+        "cpu": _cpu(row),
     } for row in rows]
 
 

@@ -31,8 +31,10 @@ LOCK_WAIT_S = 60.0
 # Exit statuses of a training that saved and can go on: signals that it obeys, and SIGKILL, after
 # which it goes on from its last checkpoint. 124, a hang, is a failure.
 STOPPED = (129, 130, 137, 143)
-KILLED = ("killed (SIGKILL), {} x at one step: where memory ran out, give fewer samples a batch or "
-          "micro_batches")
+KILLED = ("killed (SIGKILL), {} x without a new checkpoint: where memory ran out, give "
+          "`micro_batches` in the study's fields, then --retry-failed")
+MEASURE_KILLED = ("its measuring was killed (SIGKILL), {} x: where memory ran out, give a smaller "
+                  "measure.batch_size")
 
 
 @dataclass(frozen=True)
@@ -194,14 +196,15 @@ def state_of(folder: Folder, cell: Cell, held_out: str, corpus: str,
         if _number(status, "time") < _number(last, "time"):
             return State("under way", f"submitted {_when(last)}{said}, not begun yet; --resubmit "
                          "submits it again")
-        if word == "stopped":  # SLURM's script has put it back into the queue
-            return State("under way", f"stopped {_when(status)}, its job{said} may go on; "
-                         "--resubmit submits it again")
+        lost = word == "running" and is_lost(status, time.time() if now is None else now)
+        if word == "stopped" or lost:  # SLURM's script may have put it back into the queue
+            return State("under way", f"{'stopped' if word == 'stopped' else 'last heard of'} "
+                         f"{_when(status)}, its job{said} may go on; --resubmit submits it again")
     killed = _killed([one for one in attempts if one.get("part") == last.get("part")])
     if word == "done":
         if last.get("part") == "measure" and last.get("status"):
             if killed > 1 or last["status"] not in STOPPED:
-                return State("failed", KILLED.format(killed)) if killed else _failed(last)
+                return State("failed", MEASURE_KILLED.format(killed)) if killed else _failed(last)
         return State("trained")
     if word == "failed":
         return State("failed", why or str(last.get("why") or "it does not say"))
@@ -217,12 +220,12 @@ def state_of(folder: Folder, cell: Cell, held_out: str, corpus: str,
 
 
 def _killed(attempts: list[dict]) -> int:
-    """How many of the last attempts were killed (SIGKILL) without coming further."""
-    count = 0
+    """How many of the last attempts were killed (SIGKILL) without a checkpoint more."""
+    count, later = 0, math.nan
     for one in reversed(attempts):
-        if one.get("status") != 137 or one.get("step") != attempts[-1].get("step"):
+        if one.get("status") != 137 or later > _number(one, "step"):
             break
-        count += 1
+        count, later = count + 1, _number(one, "step")
     return count
 
 

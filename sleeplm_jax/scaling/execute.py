@@ -24,6 +24,7 @@ from pathlib import Path
 
 from sleeplm_jax.config.files import load_config
 from sleeplm_jax.errors import ConfigError, UserError
+from sleeplm_jax.files import content_sha256
 from sleeplm_jax.scaling.cells import (
     STOPPED,
     Folder,
@@ -70,7 +71,7 @@ def run_study(
     """
     words = launcher_words(launcher)
     cells = [plan.cell(name) for name in only] if only else list(plan.cells)
-    began = time.monotonic()
+    began, asked = time.monotonic(), time.time()
     outcome = Outcome([], {}, {}, {})
     for number, cell in enumerate(cells, 1):
         late = minutes is not None and time.monotonic() - began > 60 * minutes
@@ -78,7 +79,11 @@ def run_study(
             state = State("under way") if not mine else state_of(
                 folder, cell, held_out, corpus.hash)
             retried = state.word == "failed" and retry_failed
-            if mine and resubmit and state.word == "under way" and "--resubmit" in state.why:
+            # Not what another of these commands has just submitted again.
+            old = resubmit and mine and not late and state.word == "under way" and any(
+                one.get("submitted") for one in folder.attempts(cell.name)[-1:]
+                if one["time"] < asked)
+            if old and "--resubmit" in state.why:
                 state = State("partial", state.why)
             if not late and (state.word in ("new", "partial", "trained") or retried):
                 head = f"[{number}/{len(cells)}] {cell.name}"
@@ -110,6 +115,13 @@ def _put(outcome: Outcome, cell: Cell, state: State) -> None:
         outcome.under_way[cell.name] = state.why
     else:
         outcome.left[cell.name] = state.why
+
+
+def _saved(folder: Folder, cell: Cell) -> int:
+    """The step of a cell's newest checkpoint, 0 without one."""
+    checkpoints = folder.run(cell.name) / "checkpoints"
+    names = [path.name for path in checkpoints.iterdir()] if checkpoints.is_dir() else []
+    return max((int(name) for name in names if name.isdigit()), default=0)
 
 
 def _is_done(folder: Folder, cell: Cell) -> bool:
@@ -166,7 +178,7 @@ def job_name(cell: str) -> str:
     plain = re.sub(r"[^a-z0-9]+", "-", cell.lower()).strip("-")
     plain = plain if plain[:1].isalpha() else f"c-{plain}"
     if len(plain) > LONGEST_JOB:
-        plain = f"{plain[:LONGEST_JOB - 7].rstrip('-')}-{hash_of(cell)[:6]}"
+        plain = f"{plain[:LONGEST_JOB - 7].rstrip('-')}-{content_sha256(cell)[:6]}"
     return plain
 
 
@@ -175,7 +187,7 @@ def train(folder: Folder, cell: Cell, words: list[str], plan: Plan) -> None:
     write_about(folder, cell)
     command = launched(words, train_command(cell, plan.study.experiment), folder, cell)
     about, stopped = _run(command, folder, cell, "train")
-    about["step"] = (read_status(folder.run(cell.name)) or {}).get("step")
+    about["step"] = _saved(folder, cell)
     if words and about["status"] == 0 and not _is_done(folder, cell):
         about["submitted"] = True  # the launcher came back, the training goes on elsewhere
         about["why"] = _last_line(folder.log(cell.name), about["began_at"])

@@ -28,7 +28,8 @@ from sleeplm_jax.scaling.study import Speed, Study, Value, changed
 NO_RESULT = ("name", "out", "log_every", "tensorboard", "keep_checkpoints", "checkpoint_every",
              "checkpoint_minutes", "keep_every", "wandb", "watchdog_minutes", "start_timeout",
              "heartbeat", "compile_cache", "profile_steps", "data.corpus", "data.tokenizer",
-             "data.workers", "data.processes", "data.prefetch", "model.vocab_size")
+             "data.workers", "data.processes", "data.prefetch", "model.vocab_size",
+             "micro_batches")
 # Optimiser state, copies of the parameters: Adam's two moments, Lion's one; Muon's momentum of
 # matrices, and Adam's moments of the rest.
 SLOTS = {"adamw": 2, "lion": 1, "muon": 2}
