@@ -21,7 +21,7 @@ pytest_plugins = ["tests.fixtures_archives", "tests.fixtures_corpus", "tests.fix
 
 
 def pytest_addoption(parser):
-    parser.addoption("--fuzz-cases", type=int, default=2000, help="damaged files to read")
+    parser.addoption("--fuzz-cases", type=int, default=1200, help="damaged files to read")
 
 
 @pytest.fixture(scope="session")

@@ -96,6 +96,7 @@ def test_cuts_differ_in_where_numbers_end(bench, corpus, epochs, spec):
     assert share["whole"]["signed"] > 0.1 and share["whole"]["long"] > 0.3
 
 
+@pytest.mark.slow
 def test_the_writer_with_its_cache_says_what_the_whole_pass_finds_likeliest(bench, corpus, spec,
                                                                             monkeypatch):
     """And one small run to its end: a cell of each cut gives a table."""

@@ -132,6 +132,7 @@ def test_tokenizer_and_check_work_there(three, store, capsys):
     assert main(["corpus", "check", str(store)]) == 0
 
 
+@pytest.mark.slow
 def test_worker_processes_write_to_a_store(three, tmp_path):
     here = run(three, tmp_path / "disk")
     out = place(f"local://{tmp_path}/far")

@@ -31,7 +31,10 @@ def window(config, seconds, patch_samples):
 
 @pytest.mark.parametrize(
     ("config", "patch_samples", "tokens"),
-    [(small(), 64, 12_000), (SMALL, 640, 1_200)], ids=["dual_axis", "vit2d"],
+    [
+        pytest.param(small(), 64, 12_000, id="dual_axis", marks=pytest.mark.slow),
+        pytest.param(SMALL, 640, 1_200, id="vit2d"),
+    ],
 )
 def test_twenty_minutes_are_read_as_one_input(config, patch_samples, tokens):
     config = window(config, 1200, patch_samples)

@@ -30,6 +30,7 @@ def checkpoints(folder):
     return sorted(int(path.name) for path in names if path.name.isdigit())
 
 
+@pytest.mark.slow
 def test_killed_restarted_from_a_damaged_checkpoint_and_stalled(corpus_folder, tmp_path):
     """One run through four faults: a second start, kill -9 of a rank, a damaged checkpoint, and a
     rank that stops answering without a word."""

@@ -128,6 +128,7 @@ def test_budgets_choose_among_recommendations(folder, tmp_path):
     assert f">{budgets[0]:.3g}<" in table and f">{budgets[1]:.3g}<" not in table
 
 
+@pytest.mark.slow
 def test_the_studys_ledger_is_of_the_study_and_its_fit_of_the_ledger():
     study, base = load_study(ROOT / "experiments" / "scaling_study.py")
     plan = make_plan(study, base, stated_data(study))

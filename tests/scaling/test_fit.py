@@ -141,7 +141,7 @@ def test_noise_is_not_taken_for_a_misfit(tmp_path):
     """Two seeds of one cell tell little of the noise: of studies that follow the law 1 % are called
     misfits, whatever that pair happens to differ by."""
     called = 0
-    for seed in range(12):
+    for seed in range(6):
         rows = study(TrueLaw(), FOUR, HOURS, seeded=1, seeds=2, seed=seed)
         fit = fit_study([written(tmp_path, rows)], bootstraps=100)
         called += "does not fit" in rendered(fit)

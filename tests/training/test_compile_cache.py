@@ -74,6 +74,7 @@ def test_a_folder_that_cannot_be_made_is_said_and_is_no_error(settings, tmp_path
 def test_one_process_keeps_them_with_the_user_and_several_beside_the_runs(tmp_path, monkeypatch):
     """Only process 0 writes, so the others gain by a disk that they see as well."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("SLEEPLM_CACHE", raising=False)
     config = RunConfig(out=str(tmp_path / "runs"))
     assert default_folder(config).startswith(str(tmp_path / "sleeplm" / "compiled" / "cpu-"))
     monkeypatch.setattr(compile_cache.jax, "process_count", lambda: 2)

@@ -49,6 +49,7 @@ def test_the_run_goes_on_from_the_checkpoint_before_to_the_same_losses(
         saved.about(12)
 
 
+@pytest.mark.slow
 def test_a_stop_right_after_an_evaluation_keeps_its_checkpoint(corpus_folder, tmp_path):
     """While that is still being written: it is not saved again as a temporary one."""
     def say(line):

@@ -105,6 +105,7 @@ def test_in_another_thread_there_are_no_signals_and_no_failure():
     assert seen == [0]
 
 
+@pytest.mark.slow
 def test_stopped_in_the_middle_of_an_evaluation_it_is_made_at_the_next_start(
     trained_run, corpus_folder, tmp_path, monkeypatch
 ):
