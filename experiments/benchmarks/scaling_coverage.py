@@ -4,12 +4,13 @@
                                                       [--studies 100] [--bootstraps 1000]
 
 For each design, simulated studies from one law whose constants are known, each with its own noise,
-are read from a file and fitted as that command does (without the held-out fit and the second
-implementation, which have no part in the intervals). Told are, for each constant, in how many
+are read from a file and fitted as that command does (without the second implementation, which has
+no part in the intervals). Told are, for each constant, in how many
 studies its interval held the true value, the median of the interval's width, and in how many it was
 "not identified" (which count as they fell, too). Of the isoFLOP parabolas the truth is the law's
-exponent, which parabolas miss by design: that bias is part of what is measured. All is simulated;
-1 to 2 CPU-minutes a design.
+exponent, which parabolas miss by design: that bias is part of what is measured. Of the largest
+compute held out it is what was measured there, the width a share of it. All is simulated; 1 to 2
+CPU-minutes a design.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import numpy as np  # noqa: E402
 
 from sleeplm_jax.scaling.collect import collect, table_of  # noqa: E402
 from sleeplm_jax.scaling.compute import power_of_compute  # noqa: E402
+from sleeplm_jax.scaling.held_out import predict_largest  # noqa: E402
 from sleeplm_jax.scaling.isoflop import isoflop  # noqa: E402
 from sleeplm_jax.scaling.optimum import cost_of  # noqa: E402
 from sleeplm_jax.scaling.parametric import described, fit_parametric  # noqa: E402
@@ -76,7 +78,7 @@ def measured(law: TrueLaw, design: dict, studies: int, bootstraps: int) -> tuple
         "a": law.a, "b": law.b, "E": law.E, "R": law.R, "N_exponent": law.allocation(),
         "D_exponent": law.a / total, "loss_exponent": law.a * law.b / total,
         "isoFLOP N_exponent": law.allocation(), "isoFLOP D_exponent": law.a / total,
-        "power of compute c": law.a * law.b / total,
+        "power of compute c": law.a * law.b / total, "largest compute held out": 1.0,
     }
     found: dict[str, list] = {name: [] for name in truth}
     with tempfile.TemporaryDirectory() as folder:
@@ -96,6 +98,13 @@ def measured(law: TrueLaw, design: dict, studies: int, bootstraps: int) -> tuple
             values["power of compute c"] = power_of_compute(
                 data, fit.drawn, 10 * float(data.flops.max())
             ).get("c")
+            largest = predict_largest(
+                data, cost_of(data).omega, bootstraps, np.random.default_rng([seed, 1])
+            )
+            told = largest["predicted"]  # as shares of what was measured
+            values["largest compute held out"] = told | {
+                end: told[end] / largest["observed"] for end in ("low", "high")
+            }
             for name, value in values.items():
                 if value and value["low"] is not None:
                     found[name].append((value["low"], value["high"], not value["identified"]))
