@@ -6,6 +6,9 @@ tests of other rooms do not load this one's libraries.
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,14 +19,28 @@ if TYPE_CHECKING:
     from sleeplm_jax.corpus.tokenizer import Tokenizer
 
 
+def made_once(tmp_path_factory, name: str, make: Callable[[Path], object]) -> Path:
+    """Folder `name`, filled by `make` in whichever of the tests' processes comes first."""
+    base = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        base = base.parent  # of all processes of this session
+    folder, made = base / name, base / f"{name}.made"
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            folder.mkdir(exist_ok=True)
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def simulated_folder(tmp_path_factory) -> Path:
     """Five simulated half-hour nights: sim-3-0000.edf ... sim-3-0004.edf with their scoring."""
     from sleeplm_jax.recordings.simulator import simulate_cohort
 
-    folder = tmp_path_factory.mktemp("simulated")
-    simulate_cohort(folder, 5, hours=0.5, seed=3, workers=1, progress=False)
-    return folder
+    return made_once(tmp_path_factory, "simulated", lambda folder: simulate_cohort(
+        folder, 5, hours=0.5, seed=3, workers=1, progress=False))
 
 
 @pytest.fixture(scope="session")
@@ -32,10 +49,11 @@ def corpus_folder(simulated_folder, tmp_path_factory) -> Path:
     from sleeplm_jax.corpus.prepare import prepare_corpus
     from sleeplm_jax.corpus.tokenizer import train_tokenizer
 
-    out = tmp_path_factory.mktemp("corpora") / "corpus"
-    result = prepare_corpus([simulated_folder], out, workers=1, progress=False)
-    train_tokenizer(result.corpus, vocab_size=1024)
-    return out
+    def make(folder):
+        result = prepare_corpus([simulated_folder], folder / "corpus", workers=1, progress=False)
+        train_tokenizer(result.corpus, vocab_size=1024)
+
+    return made_once(tmp_path_factory, "corpora", make) / "corpus"
 
 
 @pytest.fixture(scope="session")

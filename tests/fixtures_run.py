@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures_corpus import made_once
+
 
 def tiny_config(corpus_folder: Path, out: Path, **changes):
     """The tiny experiment on this corpus, in this folder."""
@@ -22,5 +24,5 @@ def trained_run(corpus_folder, tmp_path_factory) -> Path:
     """The run folder."""
     from sleeplm_jax.training.loop import train
 
-    out = tmp_path_factory.mktemp("runs")
-    return train(tiny_config(corpus_folder, out), say=lambda line: None)
+    return made_once(tmp_path_factory, "runs", lambda out: train(
+        tiny_config(corpus_folder, out), say=lambda line: None)) / "tiny"

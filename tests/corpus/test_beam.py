@@ -30,6 +30,7 @@ def nights(folder):
     return {p.name: p.read_bytes() for p in (folder / "nights").glob("*.npz")}
 
 
+@pytest.mark.slow
 def test_the_direct_runner_prepares_what_the_pool_prepares(three, tmp_path):
     pytest.importorskip("apache_beam")
     flags = "--runner=DirectRunner"

@@ -195,6 +195,7 @@ def test_what_decides_is_content_not_time(simulated_folder, tmp_path):
     assert row["seconds"] > 0 and row["bytes"] == (out / "nights" / "sim-3-0002.npz").stat().st_size
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_into_one_corpus_are_refused(simulated_folder, tmp_path, started):
     out = tmp_path / "corpus"
     run = started(simulated_folder, out)

@@ -116,9 +116,8 @@ def test_a_hidden_patch_is_not_read_and_is_told_from_its_token(config):
     assert np.abs(run(seen)["patches"] - before["patches"]).max() > 1e-3
 
 
-@pytest.mark.parametrize("config", [
-    pytest.param(SMALL, id="vit2d"), pytest.param(small(), id="dual_axis", marks=pytest.mark.slow),
-])
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [SMALL, small()], ids=["vit2d", "dual_axis"])
 def test_dropout_is_drawn_from_its_key_alone(config):
     config = with_(config, encoder=dict(dropout=0.3), objective=dict(contrastive=0, caption=0))
     graph, parameters = made(config)

@@ -55,7 +55,10 @@ def test_twenty_minutes_are_read_as_one_input(config, patch_samples, tokens):
     np.testing.assert_allclose(out["embedding"][0], out["embedding"][1], atol=1e-6)
 
 
-@pytest.mark.parametrize("config", [small(missing="masked"), SMALL], ids=["dual_axis", "vit2d"])
+@pytest.mark.parametrize("config", [
+    pytest.param(small(missing="masked"), id="dual_axis", marks=pytest.mark.slow),
+    pytest.param(SMALL, id="vit2d"),
+])
 def test_a_night_of_eight_hours_compiles_in_linear_memory(config):
     """Compiled for this machine and never run: 9,600 tokens (30-s patches), whose scores alone
     would be 0.7 GB a layer if attention held them."""

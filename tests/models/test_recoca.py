@@ -161,6 +161,7 @@ def test_remat_changes_no_gradient(remat):
     )
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_float32_parameters_and_logits():
     config = dataclasses.replace(
         SMALL, model=dataclasses.replace(SMALL.model, compute_dtype="bfloat16")

@@ -76,6 +76,7 @@ def test_flops_of_the_trace_are_those_of_the_config(found):
     assert found.model_flops == 32 * training(found.config)[0]
 
 
+@pytest.mark.slow
 def test_xla_counts_the_same_in_an_unrolled_step():
     """XLA's own count of the step, every loop written out."""
     config = changed(

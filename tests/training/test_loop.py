@@ -54,12 +54,18 @@ def test_it_learns(corpus_folder, tmp_path):
     assert np.mean(caption[-5:]) < 0.75 * np.mean(caption[:5])
 
 
-def test_a_run_that_is_done_stays_as_it_is(trained_run, corpus_folder):
-    before = (trained_run / "metrics.jsonl").read_bytes()
+@pytest.fixture
+def own_run(trained_run, tmp_path):
+    """A copy to train on: a lock in the shared one would be seen by other tests."""
+    return shutil.copytree(trained_run, tmp_path / trained_run.name)
+
+
+def test_a_run_that_is_done_stays_as_it_is(own_run, corpus_folder):
+    before = (own_run / "metrics.jsonl").read_bytes()
     said = []
-    train(tiny_config(corpus_folder, trained_run.parent), said.append)
+    train(tiny_config(corpus_folder, own_run.parent), said.append)
     assert "already trained" in said[-1]
-    assert (trained_run / "metrics.jsonl").read_bytes() == before
+    assert (own_run / "metrics.jsonl").read_bytes() == before
 
 
 def start(corpus_folder, out, *more):
@@ -117,6 +123,7 @@ def stopped_while_saving(checkpoints, process):
     raise AssertionError("it ended before a save was seen")
 
 
+@pytest.mark.slow
 def test_asked_to_stop_it_saves_and_says_how_to_go_on(corpus_folder, tmp_path):
     process = start(corpus_folder, tmp_path, "--steps", "5000", "--checkpoint-every", "5000",
                     "--eval-every", "5000")
@@ -130,14 +137,14 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(corpus_folder, tmp_path):
     assert (folder / "checkpoints" / str(last)).is_dir()
 
 
-def test_another_config_in_the_same_folder_is_refused(trained_run, corpus_folder):
-    config = tiny_config(corpus_folder, trained_run.parent, seed=5)
+def test_another_config_in_the_same_folder_is_refused(own_run, corpus_folder):
+    config = tiny_config(corpus_folder, own_run.parent, seed=5)
     with pytest.raises(ConfigError, match=r"seed 0 -> 5"):
         train(config, silent)
 
 
-def test_what_does_not_change_the_result_may_change(trained_run, corpus_folder):
-    config = tiny_config(corpus_folder, trained_run.parent, log_every=3)
+def test_what_does_not_change_the_result_may_change(own_run, corpus_folder):
+    config = tiny_config(corpus_folder, own_run.parent, log_every=3)
     data = dataclasses.replace(config.data, workers=1)
     train(dataclasses.replace(config, data=data), silent)
 
