@@ -166,6 +166,7 @@ class Deadly(NightJob):
         return super().state()
 
 
+@pytest.mark.slow
 def test_a_dying_worker_costs_one_night(three, tmp_path):
     jobs = [
         (Deadly(three / f"{n}.edf", n, None, None, None, SignalSpec(), Trim(), {}, tmp_path), None)

@@ -35,6 +35,7 @@ def losses(run):
     return [row["loss"] for row in rows if row["split"] == "train"]
 
 
+@pytest.mark.slow
 def test_training_starts_from_another_runs_parameters(trained_run, corpus_folder, tmp_path):
     """Exactly these; and the first batch, on which that run began too, is no longer news."""
     config = load_config(trained_run / "config.json")

@@ -138,6 +138,7 @@ def test_modules_hold_every_parameter_once():
     assert told == set(forward(config))  # no work of a module that is not there
 
 
+@pytest.mark.slow
 def test_kept_activations_shrink_with_rematerialisation_and_narrow_types():
     kept = {remat: activation_bytes(replaced(SMALL, remat=remat)) for remat in
             ("none", "dots", "full")}

@@ -29,12 +29,10 @@ def window(config, seconds, patch_samples):
     return validate(dataclasses.replace(config, data=data, model=model, objective=COCA))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "patch_samples", "tokens"),
-    [
-        pytest.param(small(), 64, 12_000, id="dual_axis", marks=pytest.mark.slow),
-        pytest.param(SMALL, 640, 1_200, id="vit2d"),
-    ],
+    [(small(), 64, 12_000), (SMALL, 640, 1_200)], ids=["dual_axis", "vit2d"],
 )
 def test_twenty_minutes_are_read_as_one_input(config, patch_samples, tokens):
     config = window(config, 1200, patch_samples)

@@ -28,6 +28,7 @@ def realism():
     sys.path.remove(str(BENCHMARKS))
 
 
+@pytest.mark.slow
 def test_yasa_stages_a_simulated_night(realism, clean_cohort):
     """One short night: kappa is noisier than over whole ones (docs/simulator.md), hence 0.5."""
     pytest.importorskip("yasa")

@@ -82,6 +82,7 @@ def test_hidden_patches_change_with_the_key_and_evaluations_repeat_themselves():
     assert loss(parameters, batch)[0] == loss(parameters, batch)[0]
 
 
+@pytest.mark.slow
 def test_a_spike_is_left_out_and_does_not_raise_the_mean_it_is_measured_by():
     """With a running mean of the parameters on."""
     config = dataclasses.replace(
