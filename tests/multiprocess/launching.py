@@ -35,12 +35,17 @@ def launched(corpus_folder, out, *more, processes=2, devices=1):
     try:
         yield process
     finally:
-        if process.poll() is None:
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(5)
-        process.kill()
+        end(process, 5)
         process.communicate()
+
+
+def end(process, seconds):
+    """Asks a launcher that still runs to end its ranks, and waits so long for it at most."""
+    if process.poll() is None:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+    process.kill()
 
 
 def ended(process):

@@ -1,6 +1,5 @@
 """A training goes on with other processes and devices than it was saved from."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.multiprocess.launching import LOCAL, TINY, rows
+from tests.multiprocess.launching import LOCAL, TINY, end, rows
 
 RECORDED = Path(__file__).with_name("recorded.py")
 SAVED = 10  # the step that the others go on from
@@ -52,11 +51,7 @@ def trained(corpus_folder, out, topology, until=None, save_every=1000):
             command.terminate()
         said, _ = command.communicate(timeout=600)
     finally:
-        if command.poll() is None:
-            command.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                command.wait(20)
-        command.kill()
+        end(command, 20)
     assert command.returncode == (0 if until is None else 143), said
     batches = []
     for path in sorted((out / "rows").iterdir()):
